@@ -1,0 +1,2 @@
+//! Test entry.
+fn main() {}

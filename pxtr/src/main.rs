@@ -1,0 +1,5 @@
+//! Binary.
+fn main() {
+    eprintln!("not yet");
+    std::process::exit(2);
+}
