@@ -1,0 +1,145 @@
+//! Time as cores see it: a distance from an origin, handed in with every event.
+
+use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment, as the time since the origin of a [`Clock`] (or of a simulation). Monotonic; never a wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(Duration);
+
+impl Time {
+    /// The origin.
+    pub const ZERO: Time = Time(Duration::ZERO);
+    /// Later than every moment that happens.
+    pub const NEVER: Time = Time(Duration::MAX);
+
+    /// The moment `since_origin` after the origin.
+    pub const fn from_origin(since_origin: Duration) -> Self {
+        Self(since_origin)
+    }
+
+    /// The moment `seconds` after the origin.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// The moment `milliseconds` after the origin.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// Distance from the origin.
+    pub const fn since_origin(self) -> Duration {
+        self.0
+    }
+
+    /// Time passed since `earlier`; zero when `earlier` is later.
+    pub const fn since(self, earlier: Time) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    /// Saturates at [`Time::NEVER`].
+    fn add(self, distance: Duration) -> Time {
+        Time(self.0.saturating_add(distance))
+    }
+}
+
+impl AddAssign<Duration> for Time {
+    fn add_assign(&mut self, distance: Duration) {
+        *self = *self + distance;
+    }
+}
+
+impl Sub<Duration> for Time {
+    type Output = Time;
+
+    /// Saturates at [`Time::ZERO`].
+    fn sub(self, distance: Duration) -> Time {
+        Time(self.0.saturating_sub(distance))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}s", self.0.as_secs_f64())
+    }
+}
+
+/// The clock of a running daemon. Only shells own one.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    origin: Instant,
+    origin_wall: SystemTime,
+}
+
+impl Clock {
+    /// A clock whose origin is now.
+    pub fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+            origin_wall: SystemTime::now(),
+        }
+    }
+
+    /// The monotonic time since the origin.
+    pub fn now(&self) -> Time {
+        Time(self.origin.elapsed())
+    }
+
+    /// The wall-clock time of a moment, for people and for state that outlives the process. It does not follow later
+    /// steps of the wall clock.
+    pub fn wall(&self, time: Time) -> SystemTime {
+        self.origin_wall
+            .checked_add(time.0)
+            .unwrap_or(self.origin_wall)
+    }
+
+    /// Nanoseconds since the Unix epoch at `time`.
+    pub fn unix_nanos(&self, time: Time) -> u128 {
+        self.wall(time)
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos()
+    }
+}
+
+/// A duration as routers print it: `00:02:11` below a day, `3d04h` above, `never` for `None`.
+pub fn age(duration: Option<Duration>) -> String {
+    let Some(duration) = duration else {
+        return "never".into();
+    };
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    if days > 0 {
+        format!("{days}d{hours:02}h")
+    } else {
+        format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_saturates_instead_of_overflowing() {
+        assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
+        assert_eq!(Time::from_secs(1).since(Time::from_secs(2)), Duration::ZERO);
+        assert_eq!(Time::from_secs(1) - Duration::from_secs(2), Time::ZERO);
+    }
+
+    #[test]
+    fn ages_read_like_a_router() {
+        assert_eq!(age(Some(Duration::from_secs(131))), "00:02:11");
+        assert_eq!(
+            age(Some(Duration::from_secs(3 * 86400 + 4 * 3600))),
+            "3d04h"
+        );
+        assert_eq!(age(None), "never");
+    }
+}

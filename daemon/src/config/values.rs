@@ -1,0 +1,186 @@
+//! Values that several configurations share, as people write them.
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use lisp::auth::MacAlgorithm;
+use serde::de::{self, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_saphyr::{Location, Spanned};
+
+/// A length of time with its unit: `500ms`, `60s`, `3m`, `2h`, `1d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+impl Period {
+    /// A period of whole seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|sign: char| !sign.is_ascii_digit())?;
+        let number: u64 = text[..digits].parse().ok()?;
+        let millis = match text[digits..].trim_start() {
+            "ms" => 1,
+            "s" => 1000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number
+            .checked_mul(millis)
+            .map(|millis| Self(Duration::from_millis(millis)))
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        if millis % 1000 == 0 {
+            write!(f, "{}s", millis / 1000)
+        } else {
+            write!(f, "{millis}ms")
+        }
+    }
+}
+
+/// An IP prefix whose host bits are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix(pub IpNet);
+
+thread_local! {
+    /// Where the scalar stands that was refused last. The YAML library gives a refused value the place of the mapping
+    /// around it; this keeps the value's own. Serde offers no other way through a `Deserialize` implementation.
+    static REFUSED_AT: Cell<Option<Location>> = const { Cell::new(None) };
+}
+
+/// Takes the place of the value that was refused since the last call.
+pub(super) fn take_refused_place() -> Option<Location> {
+    REFUSED_AT.take()
+}
+
+/// Reads a value from one scalar.
+fn from_scalar<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: &'static str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    let text = Spanned::<String>::deserialize(deserializer)?;
+    read(&text.value).ok_or_else(|| {
+        REFUSED_AT.set(Some(text.referenced));
+        de::Error::invalid_value(Unexpected::Str(&text.value), &expected)
+    })
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(
+            deserializer,
+            "a length of time with its unit, such as `500ms`, `60s`, `3m`, `2h` or `1d`",
+            Self::parse,
+        )
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(
+            deserializer,
+            "a prefix whose host bits are zero, such as `10.1.0.0/24` or `2001:db8:1::/48`",
+            |text| {
+                let prefix: IpNet = text.parse().ok()?;
+                (prefix == prefix.trunc()).then_some(Self(prefix))
+            },
+        )
+    }
+}
+
+/// An IPv4 or IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(pub IpAddr);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(
+            deserializer,
+            "an IPv4 or IPv6 address, such as `192.0.2.1` or `2001:db8::1`",
+            |text| text.parse().ok().map(Self),
+        )
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl Serialize for Prefix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// How a key authenticates, as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+pub enum Algorithm {
+    /// RFC 2404, 12 octets.
+    #[serde(rename = "hmac-sha-1-96")]
+    HmacSha1_96,
+    /// RFC 4868, 16 octets.
+    #[default]
+    #[serde(rename = "hmac-sha-256-128")]
+    HmacSha256_128,
+    /// The untruncated 20 octets that some deployed implementations send (ambiguities A2).
+    #[serde(rename = "hmac-sha-1-full")]
+    HmacSha1Full,
+    /// The untruncated 32 octets that some deployed implementations send (ambiguities A2).
+    #[serde(rename = "hmac-sha-256-full")]
+    HmacSha256Full,
+}
+
+impl From<Algorithm> for MacAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::HmacSha1_96 => Self::HmacSha1_96,
+            Algorithm::HmacSha256_128 => Self::HmacSha256_128,
+            Algorithm::HmacSha1Full => Self::HmacSha1Full,
+            Algorithm::HmacSha256Full => Self::HmacSha256Full,
+        }
+    }
+}
+
+/// A shared secret of a Map-Server and an ETR.
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Key {
+    /// The secret's octets, as text.
+    pub key: String,
+    /// Key ID of RFC 9301 5.6; 0 for RFC 6830, which has none.
+    #[serde(default)]
+    pub key_id: u8,
+    /// How it authenticates.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+}
+
+/// Without the secret: this ends up in logs.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("key_id", &self.key_id)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
