@@ -1,1 +1,4 @@
 //! Crate xtr.
+
+pub mod dataplane;
+pub mod forwarding;
