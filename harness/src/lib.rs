@@ -1,1 +1,2 @@
-//! Crate harness.
+//! A lab of Linux network namespaces.
+pub mod topology;
