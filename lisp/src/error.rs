@@ -15,3 +15,12 @@ pub struct DecodeError {
     /// What was there.
     pub found: String,
 }
+
+impl DecodeError {
+    /// The same error for a caller whose buffer starts `octets` earlier.
+    #[must_use]
+    pub fn shifted(mut self, octets: usize) -> Self {
+        self.offset += octets;
+        self
+    }
+}

@@ -6,6 +6,9 @@
 pub mod addr;
 pub mod auth;
 pub mod error;
+#[allow(dead_code)] // the header tables serve the dissector as well
+pub mod ip;
+#[allow(dead_code)] // the header tables serve the dissector as well
 pub mod wire;
 
 pub use addr::{Address, EidPrefix, Lcaf};

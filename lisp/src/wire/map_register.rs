@@ -1,15 +1,20 @@
 //! Map-Register (RFC 6830 6.1.6; RFC 9301 5.6).
 
-use super::record::{Authentication, MapRecord, XtrSiteId};
+use super::bits::{Bits, view};
+use super::cursor::Writer;
+use super::message_reader;
+use super::record::{Authentication, MapRecord, RecordKind, XtrSiteId, count_of};
+use crate::auth::{self, AuthKey};
+use crate::error::DecodeError;
 
 /// A Map-Register.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MapRegister {
     /// P bit: the Map-Server shall answer Map-Requests itself.
     pub proxy_reply: bool,
     /// S bit (RFC 9301): LISP-SEC capable.
     pub security: bool,
-    /// E bit (RFC 9301): explicit EID registration interest.
+    /// E bit (RFC 9301): the registration asks that a first-hop router be notified of the EID.
     pub eid_notify: bool,
     /// T bit (RFC 9301): the record TTL is to be used for the registration.
     pub use_ttl: bool,
@@ -29,4 +34,151 @@ pub struct MapRegister {
     pub records: Vec<MapRecord>,
     /// xTR-ID and Site-ID; present exactly with the I bit.
     pub xtr_site_id: Option<XtrSiteId>,
+}
+
+/// Figure of RFC 9301 5.6; in RFC 6830 6.1.6 only P and M have a meaning.
+pub(crate) mod field {
+    use super::Bits;
+    pub(crate) const LEN: usize = 16;
+    pub(crate) const TYPE: Bits = Bits::new("Type", 0, 4);
+    pub(crate) const PROXY_REPLY: Bits = Bits::new("P (proxy Map-Reply)", 4, 1);
+    pub(crate) const SECURITY: Bits = Bits::new("S (security)", 5, 1);
+    pub(crate) const IDS: Bits = Bits::new("I (xTR-ID present)", 6, 1);
+    pub(crate) const RESERVED: Bits = Bits::new("Reserved", 7, 12);
+    pub(crate) const EID_NOTIFY: Bits = Bits::new("E (EID-notify)", 19, 1);
+    pub(crate) const USE_TTL: Bits = Bits::new("T (use TTL)", 20, 1);
+    pub(crate) const MERGE: Bits = Bits::new("a (merge)", 21, 1);
+    pub(crate) const RTR: Bits = Bits::new("R (reserved)", 22, 1);
+    pub(crate) const WANT_NOTIFY: Bits = Bits::new("M (want-map-notify)", 23, 1);
+    pub(crate) const RECORD_COUNT: Bits = Bits::new("Record Count", 24, 8);
+    pub(crate) const NONCE: Bits = Bits::new("Nonce", 32, 64);
+    pub(crate) const KEY_ID: Bits = Bits::new("Key ID", 96, 8);
+    pub(crate) const ALGORITHM_ID: Bits = Bits::new("Algorithm ID", 104, 8);
+    pub(crate) const AUTH_LENGTH: Bits = Bits::new("Authentication Data Length", 112, 16);
+}
+
+view! {
+    /// The fixed part of a Map-Register; the payload starts with the authentication data (RFC 6830 6.1.6).
+    MapRegisterPacket, "Map-Register", field::LEN, &[3];
+    /// Type, 3.
+    kind, set_kind: u8 = field::TYPE;
+    /// P bit.
+    proxy_reply, set_proxy_reply: bool = field::PROXY_REPLY;
+    /// S bit (RFC 9301).
+    security, set_security: bool = field::SECURITY;
+    /// I bit (RFC 9301): xTR-ID and Site-ID at the end.
+    has_ids, set_has_ids: bool = field::IDS;
+    /// Bits 7 to 18.
+    reserved, set_reserved: u16 = field::RESERVED;
+    /// E bit (RFC 9301).
+    eid_notify, set_eid_notify: bool = field::EID_NOTIFY;
+    /// T bit (RFC 9301).
+    use_ttl, set_use_ttl: bool = field::USE_TTL;
+    /// a bit (RFC 9301).
+    merge, set_merge: bool = field::MERGE;
+    /// R bit (RFC 9301: reserved).
+    rtr, set_rtr: bool = field::RTR;
+    /// M bit.
+    want_map_notify, set_want_map_notify: bool = field::WANT_NOTIFY;
+    /// Number of records.
+    record_count, set_record_count: u8 = field::RECORD_COUNT;
+    /// 64-bit nonce.
+    nonce, set_nonce: u64 = field::NONCE;
+    /// High octet of the key word.
+    key_id, set_key_id: u8 = field::KEY_ID;
+    /// Low octet of the key word.
+    algorithm_id, set_algorithm_id: u8 = field::ALGORITHM_ID;
+    /// Authentication data length in octets.
+    auth_length, set_auth_length: u16 = field::AUTH_LENGTH;
+}
+
+impl MapRegister {
+    /// Decodes a whole UDP payload. The authentication data is not verified: see [`auth::verify`].
+    ///
+    /// # Errors
+    /// When it is cut short, has octets left over, an unknown AFI or a mask-len longer than its EID.
+    pub fn parse(buffer: &[u8]) -> Result<Self, DecodeError> {
+        let fixed = MapRegisterPacket::new_checked(buffer)?;
+        let mut reader = message_reader("Map-Register", buffer, field::LEN - 4)?;
+        let reader = &mut reader;
+        let auth = Authentication::read(reader)?;
+        let records = MapRecord::read_all(reader, fixed.record_count(), RecordKind::Mapping)?;
+        let xtr_site_id = match fixed.has_ids() {
+            true => Some(XtrSiteId::read(reader)?),
+            false => None,
+        };
+        reader.finish("the last record")?;
+        Ok(MapRegister {
+            proxy_reply: fixed.proxy_reply(),
+            security: fixed.security(),
+            eid_notify: fixed.eid_notify(),
+            use_ttl: fixed.use_ttl(),
+            merge: fixed.merge(),
+            rtr: fixed.rtr(),
+            want_map_notify: fixed.want_map_notify(),
+            reserved: fixed.reserved(),
+            nonce: fixed.nonce(),
+            auth,
+            records,
+            xtr_site_id,
+        })
+    }
+
+    /// Octets on the wire.
+    pub fn buffer_len(&self) -> usize {
+        field::LEN - 4
+            + self.auth.buffer_len()
+            + self
+                .records
+                .iter()
+                .map(MapRecord::buffer_len)
+                .sum::<usize>()
+            + self.xtr_site_id.map_or(0, |_| XtrSiteId::LEN)
+    }
+
+    /// Writes the message into a buffer of exactly `buffer_len()` octets, whatever it held before.
+    ///
+    /// # Panics
+    /// When the buffer has another length, or a count does not fit its field.
+    pub fn emit(&self, buffer: &mut [u8]) {
+        let mut writer = Writer::new(buffer);
+        // The last four octets of the fixed part are the authentication header, which writes itself.
+        let mut header = [0; field::LEN];
+        let mut fixed = MapRegisterPacket(&mut header);
+        fixed.set_kind(3);
+        fixed.set_proxy_reply(self.proxy_reply);
+        fixed.set_security(self.security);
+        fixed.set_has_ids(self.xtr_site_id.is_some());
+        fixed.set_reserved(self.reserved);
+        fixed.set_eid_notify(self.eid_notify);
+        fixed.set_use_ttl(self.use_ttl);
+        fixed.set_merge(self.merge);
+        fixed.set_rtr(self.rtr);
+        fixed.set_want_map_notify(self.want_map_notify);
+        fixed.set_record_count(count_of(&self.records));
+        fixed.set_nonce(self.nonce);
+        writer.put(&header[..field::LEN - 4]);
+        self.auth.write(&mut writer);
+        self.records
+            .iter()
+            .for_each(|record| record.write(&mut writer));
+        if let Some(ids) = &self.xtr_site_id {
+            ids.write(&mut writer);
+        }
+        writer.finish();
+    }
+
+    impl_to_vec!();
+
+    /// The message with the key's ids and code in place of `self.auth`.
+    pub fn to_signed_vec(&self, key: &AuthKey) -> Vec<u8> {
+        auth::emit_signed(
+            MapRegister {
+                auth: key.blank(),
+                ..self.clone()
+            }
+            .to_vec(),
+            key,
+        )
+    }
 }
