@@ -1,5 +1,9 @@
-//! Binary.
-fn main() {
-    eprintln!("not yet");
-    std::process::exit(2);
+//! `lisplab`: the command of the lab and the judge.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
 }

@@ -1,0 +1,56 @@
+//! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it.
+
+mod coverage;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A lab and a judge for LISP, the Locator/ID Separation Protocol.
+#[derive(Debug, Parser)]
+#[command(name = "lisplab", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How much of the requirement catalogue the suite judges.
+    Coverage(coverage::Args),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// As expected.
+    Fine = 0,
+    /// Something was found: a failed case, an invalid packet.
+    Findings = 1,
+    /// Wrong usage or unreadable input.
+    Input = 2,
+    /// The host lacks a permission or a kernel feature.
+    Host = 3,
+}
+
+/// Parses the arguments and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Coverage(args) => coverage::run(&args),
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Says what was wrong, on stderr, and returns the exit code that goes with it.
+pub(crate) fn complain(error: impl Display, exit: Exit) -> Exit {
+    eprintln!("Error: {error}");
+    exit
+}
+
+/// Writes to stdout; a closed pipe (`| head`) is not an error.
+pub(crate) fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
