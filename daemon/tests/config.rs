@@ -1,6 +1,7 @@
 //! What people see when a configuration is wrong.
 
 use daemon::config::{self, Algorithm, Key, Period, Prefix, Source, Spanned};
+use lisp::auth::MacAlgorithm;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -40,8 +41,8 @@ keys:
     let read: Example = config::parse("test.yaml", text).unwrap();
     assert_eq!(read.interval, Some(Period::from_secs(90)));
     assert_eq!(read.addresses.len(), 2);
-    assert_eq!(read.keys[0].algorithm, Algorithm::HmacSha1_96);
-    assert_eq!(read.keys[1].algorithm, Algorithm::HmacSha256_128);
+    assert_eq!(read.keys[0].algorithm, Algorithm(MacAlgorithm::HmacSha1_96));
+    assert_eq!(read.keys[1].algorithm, Algorithm::default());
     assert_eq!(read.keys[1].key_id, 3);
     assert!(!format!("{:?}", read.keys).contains("secret"));
 }

@@ -13,26 +13,27 @@ pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
     /// Line and column, both from 1.
-    pub place: Option<(u64, u64)>,
+    pub place: Option<(u32, u32)>,
     /// What would have been right.
     pub expected: String,
     /// What was there.
     pub found: String,
     /// What to do.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// The line with a mark under the place.
-    pub snippet: Option<String>,
+    pub snippet: Option<Box<str>>,
 }
 
 impl ConfigError {
     /// The same error with advice.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     pub(super) fn at(source: &Source, at: Location, expected: String, found: String) -> Self {
-        let place = (at.line() > 0).then(|| (at.line(), at.column()));
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let place = (at.line() > 0).then(|| (number(at.line()), number(at.column())));
         Self {
             path: source.path.clone(),
             place,
@@ -154,7 +155,7 @@ fn in_words(kind: &str) -> &str {
 }
 
 /// The line and a mark under the column.
-fn snippet(text: &str, line: u64, column: u64) -> Option<String> {
+fn snippet(text: &str, line: u32, column: u32) -> Option<Box<str>> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
     let content = text.lines().nth(index)?;
     let before = usize::try_from(column).ok()?.saturating_sub(1);
@@ -163,7 +164,7 @@ fn snippet(text: &str, line: u64, column: u64) -> Option<String> {
     let shown: String = content.chars().skip(start).take(200).collect();
     let gutter = line.to_string();
     let (pad, space) = (" ".repeat(gutter.len()), " ".repeat(before - start));
-    Some(format!("{gutter} | {shown}\n{pad} | {space}^"))
+    Some(format!("{gutter} | {shown}\n{pad} | {space}^").into())
 }
 
 /// What stands at a place: the scalar or the first sign of the structure there.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use lisp::auth::MacAlgorithm;
+use lisp::auth::{AuthKey, MacAlgorithm};
 use serde::de::{self, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_saphyr::{Location, Spanned};
@@ -132,37 +132,29 @@ impl Serialize for Prefix {
     }
 }
 
-/// How a key authenticates, as people write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
-pub enum Algorithm {
-    /// RFC 2404, 12 octets.
-    #[serde(rename = "hmac-sha-1-96")]
-    HmacSha1_96,
-    /// RFC 4868, 16 octets.
-    #[default]
-    #[serde(rename = "hmac-sha-256-128")]
-    HmacSha256_128,
-    /// The untruncated 20 octets that some deployed implementations send (ambiguities A2).
-    #[serde(rename = "hmac-sha-1-full")]
-    HmacSha1Full,
-    /// The untruncated 32 octets that some deployed implementations send (ambiguities A2).
-    #[serde(rename = "hmac-sha-256-full")]
-    HmacSha256Full,
+/// How a key authenticates: the codec's names, such as `hmac-sha-256-128`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Algorithm(pub MacAlgorithm);
+
+impl Default for Algorithm {
+    fn default() -> Self {
+        Self(MacAlgorithm::HmacSha256_128)
+    }
 }
 
-impl From<Algorithm> for MacAlgorithm {
-    fn from(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::HmacSha1_96 => Self::HmacSha1_96,
-            Algorithm::HmacSha256_128 => Self::HmacSha256_128,
-            Algorithm::HmacSha1Full => Self::HmacSha1Full,
-            Algorithm::HmacSha256Full => Self::HmacSha256Full,
-        }
+impl<'de> Deserialize<'de> for Algorithm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(
+            deserializer,
+            "`hmac-sha-1-96`, `hmac-sha-256-128`, `hmac-sha-1-full`, `hmac-sha-256-full` or \
+             `hmac-sha-256-128+hkdf-sha-256`",
+            |text| text.parse().ok().map(Self),
+        )
     }
 }
 
 /// A shared secret of a Map-Server and an ETR.
-#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Key {
     /// The secret's octets, as text.
@@ -173,6 +165,13 @@ pub struct Key {
     /// How it authenticates.
     #[serde(default)]
     pub algorithm: Algorithm,
+}
+
+impl Key {
+    /// The key in the codec's form.
+    pub fn to_auth_key(&self) -> AuthKey {
+        AuthKey::new(self.key_id, self.algorithm.0, self.key.as_bytes())
+    }
 }
 
 /// Without the secret: this ends up in logs.
