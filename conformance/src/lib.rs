@@ -5,6 +5,7 @@
 //! packets goes to judges, which are pure functions from a trace to [`Findings`](finding::Findings).
 
 pub mod catalogue;
+pub mod draw;
 pub mod edition;
 pub mod finding;
 pub mod verdict;
