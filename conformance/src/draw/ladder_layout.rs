@@ -13,6 +13,8 @@ const HEAD: f64 = 62.0;
 const EDGE: f64 = 16.0;
 const FONT: f64 = 12.0;
 const LINE: f64 = 15.0;
+/// How much lower an arrow goes on after it turned back.
+const TURN: f64 = 7.0;
 /// A silence that is drawn as a break: longer than this, and much longer than what is usual in the trace.
 const SILENCE_NS: u64 = 400_000_000;
 
@@ -70,13 +72,25 @@ struct Badge {
 }
 
 #[derive(Serialize)]
+struct Hop {
+    x: f64,
+    y: f64,
+}
+
+#[derive(Serialize)]
+struct Arrow {
+    path: String,
+    tip: String,
+    hops: Vec<Hop>,
+    #[serde(skip)]
+    drop: f64,
+}
+
+#[derive(Serialize)]
 struct Packet {
     tooltip: String,
     class: &'static str,
-    y: f64,
-    path: String,
-    tip: String,
-    hops: Vec<f64>,
+    arrow: Arrow,
     lines: Vec<Label>,
     badges: Vec<Badge>,
 }
@@ -269,14 +283,9 @@ impl Sheet {
             });
         }
         let arrow_y = y + 4.0;
-        let (path, tip) = arrow(from, to, arrow_y);
-        let hops = if xs.len() > 2 {
-            xs[1..xs.len() - 1].to_vec()
-        } else {
-            Vec::new()
-        };
+        let arrow = arrow(&xs, arrow_y);
         let (badges, badges_end) = self.badges(&event.marks, top);
-        let bottom = (arrow_y + if from == to { 22.0 } else { 11.0 }).max(badges_end);
+        let bottom = (arrow_y + arrow.drop + 11.0).max(badges_end);
         if event.marks.iter().any(|mark| mark.kind == MarkKind::Fail) {
             let wash_width = self.width - 8.0;
             self.rects.push(Rect {
@@ -310,10 +319,7 @@ impl Sheet {
         self.packets.push(Packet {
             tooltip: tooltip(event, self.start_ns),
             class: event.kind.class(),
-            y: arrow_y,
-            path,
-            tip,
-            hops,
+            arrow,
             lines,
             badges,
         });
@@ -344,7 +350,16 @@ impl Sheet {
         let mut badges = Vec::new();
         for mark in marks {
             let center = y + 9.0;
-            let lines = wrap(&mark.text, FONT, MARKS - 46.0, 5);
+            let lines = wrap(
+                &mark.text,
+                FONT * if mark.kind == MarkKind::Fail {
+                    1.1
+                } else {
+                    1.0
+                },
+                MARKS - 46.0,
+                5,
+            );
             let lines: Vec<BadgeLine> = lines
                 .into_iter()
                 .enumerate()
@@ -383,7 +398,7 @@ impl Sheet {
             if !used {
                 continue;
             }
-            let (path, tip) = arrow(x, x + 36.0, y - 4.0);
+            let arrow = arrow(&[x, x + 36.0], y - 4.0);
             let line = Label {
                 x: round(x + 44.0 + width(name, FONT) / 2.0),
                 y,
@@ -393,10 +408,7 @@ impl Sheet {
             self.packets.push(Packet {
                 tooltip: name.to_owned(),
                 class: kind.class(),
-                y: y - 4.0,
-                path,
-                tip,
-                hops: Vec::new(),
+                arrow,
                 lines: vec![line],
                 badges: Vec::new(),
             });
@@ -488,14 +500,55 @@ fn line_width(label: &str, detail: &str) -> f64 {
     width(label, FONT) * 1.08 + width(detail, FONT) + 4.0
 }
 
-fn arrow(from: f64, to: f64, y: f64) -> (String, String) {
-    if from == to {
-        let path = format!("M{from} {y}h26v12h-20");
-        return (path, format!("M{} {}l8 -4v8z", from + 1.0, y + 12.0));
+/// The line through all columns of `xs` and the tip at its end. Where the way turns back (a core between two columns of
+/// the same side), the line goes on a little lower. Returns the line, the tip, the circles of the nodes on the way, and
+/// the height that the turns took.
+fn arrow(xs: &[f64], y: f64) -> Arrow {
+    let (from, to) = (
+        xs.first().copied().unwrap_or(GUTTER),
+        xs.last().copied().unwrap_or(GUTTER),
+    );
+    if xs.len() < 3 && from == to {
+        return Arrow {
+            path: format!("M{from} {y}h26v12h-20"),
+            tip: format!("M{} {}l8 -4v8z", from + 1.0, y + 12.0),
+            hops: Vec::new(),
+            drop: 12.0,
+        };
     }
-    let back = if to > from { -1.0 } else { 1.0 };
-    let path = format!("M{from} {y}H{}", to + 8.0 * back);
-    (path, format!("M{to} {y}l{} -4.5v9z", 9.0 * back))
+    let mut path = format!("M{from} {y}");
+    let mut at = y;
+    let mut hops = Vec::new();
+    for (index, pair) in xs.windows(2).enumerate() {
+        let turns = index > 0 && (pair[0] - xs[index - 1]) * (pair[1] - pair[0]) <= 0.0;
+        if turns {
+            path.push_str(&format!("v{TURN}"));
+            at += TURN;
+        }
+        if index > 0 {
+            hops.push(Hop {
+                x: pair[0],
+                y: if turns { at - TURN / 2.0 } else { at },
+            });
+        }
+        let last = index + 2 == xs.len();
+        let back = if pair[1] >= pair[0] { -1.0 } else { 1.0 };
+        path.push_str(&format!(
+            "H{}",
+            if last { pair[1] + 8.0 * back } else { pair[1] }
+        ));
+    }
+    let back = if xs.len() < 2 || to >= xs[xs.len() - 2] {
+        -1.0
+    } else {
+        1.0
+    };
+    Arrow {
+        path,
+        tip: format!("M{to} {at}l{} -4.5v9z", 9.0 * back),
+        hops,
+        drop: at - y,
+    }
 }
 
 /// A circle for pass, an octagon for fail, a triangle for warn, a square for a hint: the shape says it without colour.
