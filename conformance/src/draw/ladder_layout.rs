@@ -1,6 +1,7 @@
 //! Where everything of a ladder diagram goes.
 
 use super::ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row, numbers, seconds};
+use super::ladder_shapes::{Arrow, arrow, badge_path};
 use super::template;
 use super::text::{width, wrap};
 use serde::Serialize;
@@ -13,8 +14,6 @@ const HEAD: f64 = 62.0;
 const EDGE: f64 = 16.0;
 const FONT: f64 = 12.0;
 const LINE: f64 = 15.0;
-/// How much lower an arrow goes on after it turned back.
-const TURN: f64 = 7.0;
 /// A silence that is drawn as a break: longer than this, and much longer than what is usual in the trace.
 const SILENCE_NS: u64 = 400_000_000;
 
@@ -69,21 +68,6 @@ struct Badge {
     y: f64,
     text_x: f64,
     lines: Vec<BadgeLine>,
-}
-
-#[derive(Serialize)]
-struct Hop {
-    x: f64,
-    y: f64,
-}
-
-#[derive(Serialize)]
-struct Arrow {
-    path: String,
-    tip: String,
-    hops: Vec<Hop>,
-    #[serde(skip)]
-    drop: f64,
 }
 
 #[derive(Serialize)]
@@ -257,10 +241,7 @@ impl Sheet {
 
     fn packet(&mut self, event: &Event) {
         let xs: Vec<f64> = event.path.iter().map(|name| self.x_of(name)).collect();
-        let (from, to) = (
-            xs.first().copied().unwrap_or(GUTTER),
-            xs.last().copied().unwrap_or(GUTTER),
-        );
+        let from = xs.first().copied().unwrap_or(GUTTER);
         let top = self.y;
         let (low, high) = xs
             .iter()
@@ -498,67 +479,6 @@ fn silence(rows: &[Row]) -> u64 {
 fn line_width(label: &str, detail: &str) -> f64 {
     // The label is bold.
     width(label, FONT) * 1.08 + width(detail, FONT) + 4.0
-}
-
-/// The line through all columns of `xs` and the tip at its end. Where the way turns back (a core between two columns of
-/// the same side), the line goes on a little lower. Returns the line, the tip, the circles of the nodes on the way, and
-/// the height that the turns took.
-fn arrow(xs: &[f64], y: f64) -> Arrow {
-    let (from, to) = (
-        xs.first().copied().unwrap_or(GUTTER),
-        xs.last().copied().unwrap_or(GUTTER),
-    );
-    if xs.len() < 3 && from == to {
-        return Arrow {
-            path: format!("M{from} {y}h26v12h-20"),
-            tip: format!("M{} {}l8 -4v8z", from + 1.0, y + 12.0),
-            hops: Vec::new(),
-            drop: 12.0,
-        };
-    }
-    let mut path = format!("M{from} {y}");
-    let mut at = y;
-    let mut hops = Vec::new();
-    for (index, pair) in xs.windows(2).enumerate() {
-        let turns = index > 0 && (pair[0] - xs[index - 1]) * (pair[1] - pair[0]) <= 0.0;
-        if turns {
-            path.push_str(&format!("v{TURN}"));
-            at += TURN;
-        }
-        if index > 0 {
-            hops.push(Hop {
-                x: pair[0],
-                y: if turns { at - TURN / 2.0 } else { at },
-            });
-        }
-        let last = index + 2 == xs.len();
-        let back = if pair[1] >= pair[0] { -1.0 } else { 1.0 };
-        path.push_str(&format!(
-            "H{}",
-            if last { pair[1] + 8.0 * back } else { pair[1] }
-        ));
-    }
-    let back = if xs.len() < 2 || to >= xs[xs.len() - 2] {
-        -1.0
-    } else {
-        1.0
-    };
-    Arrow {
-        path,
-        tip: format!("M{to} {at}l{} -4.5v9z", 9.0 * back),
-        hops,
-        drop: at - y,
-    }
-}
-
-/// A circle for pass, an octagon for fail, a triangle for warn, a square for a hint: the shape says it without colour.
-fn badge_path(kind: MarkKind, x: f64, y: f64) -> String {
-    match kind {
-        MarkKind::Pass => format!("M{} {y}a8 8 0 1 0 16 0a8 8 0 1 0 -16 0z", x - 8.0),
-        MarkKind::Fail => format!("M{} {}h7l5 5v7l-5 5h-7l-5 -5v-7z", x - 3.5, y - 8.5),
-        MarkKind::Warn => format!("M{x} {}l10 17h-20z", y - 11.0),
-        MarkKind::Info => format!("M{} {}h16v16h-16z", x - 8.0, y - 8.0),
-    }
 }
 
 fn tooltip(event: &Event, start_ns: u64) -> String {

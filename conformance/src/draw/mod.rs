@@ -5,6 +5,7 @@
 
 pub mod ladder;
 mod ladder_layout;
+mod ladder_shapes;
 pub(crate) mod template;
 pub(crate) mod text;
 
