@@ -5,14 +5,15 @@
 
 pub mod addr;
 pub mod auth;
+pub mod dissect;
 pub mod error;
-#[allow(dead_code)] // the header tables serve the dissector as well
 pub mod ip;
-#[allow(dead_code)] // the header tables serve the dissector as well
+pub mod packet;
 pub mod wire;
 
 pub use addr::{Address, EidPrefix, Lcaf};
 pub use error::DecodeError;
+pub use packet::reencode;
 
 /// UDP port of LISP data packets (RFC 6830 5.3).
 pub const DATA_PORT: u16 = 4341;

@@ -45,7 +45,7 @@ pub(crate) mod field {
 /// Bit 4 of the first word, within `reserved`.
 const I_BIT: u32 = 1 << 19;
 /// Bits 4 and 6 of the first word, within `reserved`.
-const I_BITS: u32 = I_BIT | 1 << 17;
+pub(crate) const I_BITS: u32 = I_BIT | 1 << 17;
 
 view! {
     /// The fixed part of a Map-Notify or Map-Notify-Ack; the payload starts with the authentication data.

@@ -328,7 +328,7 @@ impl Locator {
         locator_field::LEN - 2 + self.rloc.buffer_len()
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let outer = reader.enter("locator");
         let start = reader.offset();
         let fixed = LocatorPacket(reader.take("fixed part", locator_field::LEN)?);

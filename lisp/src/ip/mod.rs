@@ -6,17 +6,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::DecodeError;
-use crate::wire::bits::Bits;
 use crate::wire::cursor::Reader;
 
-/// Length of a UDP header in octets.
-pub const UDP_HEADER_LEN: usize = 8;
+pub(crate) mod field;
+mod udp;
+
+use field::{v4 as v4_field, v6 as v6_field};
+pub use udp::{PROTOCOL_UDP, UDP_HEADER_LEN, UdpDatagram, checksum, udp_checksum, udp_packet};
+
 /// Length of an IPv4 header without options in octets.
 pub const IPV4_HEADER_LEN: usize = 20;
 /// Length of an IPv6 header without extension headers in octets.
 pub const IPV6_HEADER_LEN: usize = 40;
-/// IP protocol number of UDP.
-pub const PROTOCOL_UDP: u8 = 17;
 
 /// DF of the IPv4 flags and fragment offset word.
 pub const DONT_FRAGMENT: u16 = 0x4000;
@@ -27,49 +28,6 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
-
-/// Figure of RFC 791 3.1.
-pub(crate) mod v4_field {
-    use super::Bits;
-    pub(crate) const VERSION: Bits = Bits::new("Version", 0, 4);
-    pub(crate) const IHL: Bits = Bits::new("IHL", 4, 4);
-    pub(crate) const DSCP: Bits = Bits::new("DSCP", 8, 6);
-    pub(crate) const ECN: Bits = Bits::new("ECN", 14, 2);
-    pub(crate) const TOTAL_LENGTH: Bits = Bits::new("Total Length", 16, 16);
-    pub(crate) const IDENTIFICATION: Bits = Bits::new("Identification", 32, 16);
-    pub(crate) const RESERVED: Bits = Bits::new("Reserved flag", 48, 1);
-    pub(crate) const DF: Bits = Bits::new("DF (don't fragment)", 49, 1);
-    pub(crate) const MF: Bits = Bits::new("MF (more fragments)", 50, 1);
-    pub(crate) const FRAGMENT_OFFSET: Bits = Bits::new("Fragment Offset", 51, 13);
-    pub(crate) const TTL: Bits = Bits::new("TTL", 64, 8);
-    pub(crate) const PROTOCOL: Bits = Bits::new("Protocol", 72, 8);
-    pub(crate) const CHECKSUM: Bits = Bits::new("Header Checksum", 80, 16);
-    pub(crate) const SOURCE: Bits = Bits::new("Source Address", 96, 32);
-    pub(crate) const DESTINATION: Bits = Bits::new("Destination Address", 128, 32);
-}
-
-/// Figure of RFC 8200 3.
-pub(crate) mod v6_field {
-    use super::Bits;
-    pub(crate) const VERSION: Bits = Bits::new("Version", 0, 4);
-    pub(crate) const DSCP: Bits = Bits::new("DSCP", 4, 6);
-    pub(crate) const ECN: Bits = Bits::new("ECN", 10, 2);
-    pub(crate) const FLOW_LABEL: Bits = Bits::new("Flow Label", 12, 20);
-    pub(crate) const PAYLOAD_LENGTH: Bits = Bits::new("Payload Length", 32, 16);
-    pub(crate) const NEXT_HEADER: Bits = Bits::new("Next Header", 48, 8);
-    pub(crate) const HOP_LIMIT: Bits = Bits::new("Hop Limit", 56, 8);
-    pub(crate) const SOURCE: Bits = Bits::new("Source Address", 64, 128);
-    pub(crate) const DESTINATION: Bits = Bits::new("Destination Address", 192, 128);
-}
-
-/// Figure of RFC 768.
-pub(crate) mod udp_field {
-    use super::Bits;
-    pub(crate) const SOURCE_PORT: Bits = Bits::new("Source Port", 0, 16);
-    pub(crate) const DESTINATION_PORT: Bits = Bits::new("Destination Port", 16, 16);
-    pub(crate) const LENGTH: Bits = Bits::new("Length", 32, 16);
-    pub(crate) const CHECKSUM: Bits = Bits::new("Checksum", 48, 16);
-}
 
 /// An IPv4 header; total length and checksum are computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,19 +89,6 @@ pub struct IpPacket<'a> {
     pub payload: &'a [u8],
 }
 
-/// A decoded UDP datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UdpDatagram<'a> {
-    /// Source port.
-    pub source_port: u16,
-    /// Destination port.
-    pub destination_port: u16,
-    /// The checksum field is zero: no checksum was computed.
-    pub zero_checksum: bool,
-    /// What follows the header.
-    pub payload: &'a [u8],
-}
-
 /// The length that an IP header claims for its packet, without checking anything else.
 pub fn total_len(packet: &[u8]) -> Option<usize> {
     match packet.first()? >> 4 {
@@ -153,62 +98,6 @@ pub fn total_len(packet: &[u8]) -> Option<usize> {
         }
         _ => None,
     }
-}
-
-/// The one's complement sum of `octets`, padded to 16 bits with a zero, added to `sum`.
-fn add(sum: u64, octets: &[u8]) -> u64 {
-    octets.chunks(2).fold(sum, |sum, pair| {
-        sum + (u64::from(pair[0]) << 8) + pair.get(1).map_or(0, |low| u64::from(*low))
-    })
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// The internet checksum (RFC 1071) of `octets`: 0 if a correct checksum is among them.
-pub fn checksum(octets: &[u8]) -> u16 {
-    !fold(add(0, octets))
-}
-
-/// The UDP checksum of a datagram (header and payload): 0 if a correct checksum is in place. `source` and `destination`
-/// are of one family.
-pub fn udp_checksum(source: IpAddr, destination: IpAddr, datagram: &[u8]) -> u16 {
-    let mut sum = datagram.len() as u64 + u64::from(PROTOCOL_UDP);
-    for address in [source, destination] {
-        sum = match address {
-            IpAddr::V4(address) => add(sum, &address.octets()),
-            IpAddr::V6(address) => add(sum, &address.octets()),
-        };
-    }
-    !fold(add(sum, datagram))
-}
-
-/// A whole IP packet with one UDP datagram, checksums computed; over IPv4 with DF set and identification 0.
-///
-/// `source` and `destination` should be of one family; a source of the other is replaced by the unspecified address.
-///
-/// # Panics
-/// When the payload does not fit an IP packet.
-pub fn udp_packet(
-    source: IpAddr,
-    destination: IpAddr,
-    source_port: u16,
-    destination_port: u16,
-    ttl: u8,
-    payload: &[u8],
-) -> Vec<u8> {
-    let header = IpHeader::new(source, destination, ttl, PROTOCOL_UDP);
-    let datagram = UdpDatagram {
-        source_port,
-        destination_port,
-        zero_checksum: false,
-        payload,
-    };
-    header.emit(&datagram.emit(header.source(), header.destination()))
 }
 
 impl IpHeader {
@@ -353,41 +242,48 @@ impl<'a> IpPacket<'a> {
     /// # Errors
     /// When it is cut short or has octets left over, or the version, header length or checksum is wrong.
     pub fn parse(buffer: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("IP header", buffer);
-        match buffer.first().map(|octet| octet >> 4) {
-            Some(4) => Self::parse_v4(buffer),
-            Some(6) => Self::parse_v6(buffer),
-            Some(other) => Err(reader.error_here("Version", "4 or 6", other)),
-            None => reader
-                .array::<1>("Version")
-                .map(|_| unreachable!("the buffer is empty")),
-        }
+        let mut errors = Vec::new();
+        let packet = Self::inspect(buffer, &mut errors);
+        first_error(packet, errors)
     }
 
-    fn parse_v4(buffer: &'a [u8]) -> Result<Self, DecodeError> {
+    /// Decodes as far as possible and collects every error; `None` when no payload can be told.
+    pub(crate) fn inspect(buffer: &'a [u8], errors: &mut Vec<DecodeError>) -> Option<Self> {
+        let result = match buffer.first().map(|octet| octet >> 4) {
+            Some(4) => Self::inspect_v4(buffer, errors),
+            Some(6) => Self::inspect_v6(buffer, errors),
+            other => {
+                let found = other.map_or("the end".to_owned(), |version| version.to_string());
+                Err(Reader::new("IP header", buffer).error_here("Version", "4 or 6", found))
+            }
+        };
+        result.map_err(|error| errors.push(error)).ok()
+    }
+
+    fn inspect_v4(buffer: &'a [u8], errors: &mut Vec<DecodeError>) -> Result<Self, DecodeError> {
         use v4_field as field;
         let mut reader = Reader::new("IPv4 header", buffer);
         let fixed = reader.take("fixed part", IPV4_HEADER_LEN)?;
-        let ihl = field::IHL.get(fixed) as usize * 4;
-        if ihl < IPV4_HEADER_LEN {
-            return Err(reader.error_at(0, "IHL", "at least 5", ihl / 4));
+        let header_len = field::IHL.get(fixed) as usize * 4;
+        if header_len < IPV4_HEADER_LEN {
+            return Err(reader.error_at(0, "IHL", "at least 5", header_len / 4));
         }
-        let options = reader.take("options", ihl - IPV4_HEADER_LEN)?;
+        let options = reader.take("options", header_len - IPV4_HEADER_LEN)?;
         let total = field::TOTAL_LENGTH.get(fixed) as usize;
         if total != buffer.len() {
-            return Err(reader.error_at(
-                2,
-                "Total Length",
-                format!("{}, the octets there are", buffer.len()),
-                total,
-            ));
+            let expected = format!("{}, the octets there are", buffer.len());
+            errors.push(reader.error_at(2, "Total Length", expected, total));
+        }
+        if total < header_len {
+            let expected = format!("at least {header_len}, the header");
+            return Err(reader.error_at(2, "Total Length", expected, total));
         }
         let found = field::CHECKSUM.get(fixed) as u16;
-        let mut zeroed = buffer[..ihl].to_vec();
+        let mut zeroed = buffer[..header_len].to_vec();
         field::CHECKSUM.set(&mut zeroed, 0);
         let expected = checksum(&zeroed);
         if found != expected {
-            return Err(reader.error_at(
+            errors.push(reader.error_at(
                 10,
                 "Header Checksum",
                 format!("{expected:#06x}"),
@@ -406,21 +302,27 @@ impl<'a> IpPacket<'a> {
             destination: address(16),
             options: options.to_vec(),
         };
+        let payload = &buffer[header_len..total.min(buffer.len())];
         Ok(IpPacket {
             header: IpHeader::V4(header),
-            payload: reader.rest(),
+            payload,
         })
     }
 
-    fn parse_v6(buffer: &'a [u8]) -> Result<Self, DecodeError> {
+    fn inspect_v6(buffer: &'a [u8], errors: &mut Vec<DecodeError>) -> Result<Self, DecodeError> {
         use v6_field as field;
         let mut reader = Reader::new("IPv6 header", buffer);
         let fixed = reader.take("fixed part", IPV6_HEADER_LEN)?;
         let payload_len = field::PAYLOAD_LENGTH.get(fixed) as usize;
         if payload_len != reader.remaining() {
             let expected = format!("{}, the octets there are", reader.remaining());
-            return Err(reader.error_at(4, "Payload Length", expected, payload_len));
+            errors.push(reader.error_at(4, "Payload Length", expected, payload_len));
         }
+        let mut reader = reader.limited(
+            "IPv6 extension header",
+            "payload",
+            payload_len.min(reader.remaining()),
+        )?;
         let next_header = field::NEXT_HEADER.get(fixed) as u8;
         let (extensions, protocol) = read_extensions(&mut reader, next_header)?;
         let address = |at: usize| {
@@ -497,85 +399,11 @@ fn fragment_of(header: &Ipv6Header) -> bool {
     false
 }
 
-impl<'a> UdpDatagram<'a> {
-    /// Decodes the UDP datagram that fills an IP packet; a non-zero checksum is verified. Offsets in errors count from
-    /// the IP header.
-    ///
-    /// # Errors
-    /// When the packet is a fragment, not UDP, or a length or checksum is wrong.
-    pub fn parse(packet: &IpPacket<'a>) -> Result<Self, DecodeError> {
-        let header = &packet.header;
-        let at = header.len();
-        let mut reader = Reader::new("UDP header", packet.payload);
-        if packet.is_fragment() {
-            return Err(reader
-                .error_here("fragment", "a whole packet", "a fragment")
-                .shifted(at));
-        }
-        if header.protocol() != PROTOCOL_UDP {
-            let found = format!("protocol {}", header.protocol());
-            return Err(reader.error_here("protocol", "17 (UDP)", found).shifted(at));
-        }
-        Self::read(&mut reader, header).map_err(|error| error.shifted(at))
-    }
-
-    fn read(reader: &mut Reader<'a>, header: &IpHeader) -> Result<Self, DecodeError> {
-        use udp_field as field;
-        let available = reader.remaining();
-        let mut whole = reader.clone();
-        let fixed = reader.take("fixed part", UDP_HEADER_LEN)?;
-        let length = field::LENGTH.get(fixed) as usize;
-        if length != available {
-            let expected = format!("{available}, the octets of the IP payload");
-            return Err(reader.error_at(4, "Length", expected, length));
-        }
-        let found = field::CHECKSUM.get(fixed) as u16;
-        if found != 0 {
-            let mut datagram = whole.rest().to_vec();
-            field::CHECKSUM.set(&mut datagram, 0);
-            let expected = emitted_checksum(header.source(), header.destination(), &datagram);
-            if found != expected {
-                return Err(reader.error_at(
-                    6,
-                    "Checksum",
-                    format!("{expected:#06x}"),
-                    format!("{found:#06x}"),
-                ));
-            }
-        }
-        Ok(UdpDatagram {
-            source_port: field::SOURCE_PORT.get(fixed) as u16,
-            destination_port: field::DESTINATION_PORT.get(fixed) as u16,
-            zero_checksum: found == 0,
-            payload: reader.rest(),
-        })
-    }
-
-    /// The datagram between these addresses, length and (unless `zero_checksum`) checksum computed.
-    ///
-    /// # Panics
-    /// When the payload is longer than 65527 octets.
-    pub fn emit(&self, source: IpAddr, destination: IpAddr) -> Vec<u8> {
-        use udp_field as field;
-        let len = UDP_HEADER_LEN + self.payload.len();
-        let len = u16::try_from(len).expect("a UDP datagram fits 65535 octets");
-        let mut datagram = vec![0; UDP_HEADER_LEN];
-        field::SOURCE_PORT.set(&mut datagram, self.source_port.into());
-        field::DESTINATION_PORT.set(&mut datagram, self.destination_port.into());
-        field::LENGTH.set(&mut datagram, len.into());
-        datagram.extend_from_slice(self.payload);
-        if !self.zero_checksum {
-            let sum = emitted_checksum(source, destination, &datagram);
-            field::CHECKSUM.set(&mut datagram, sum.into());
-        }
-        datagram
-    }
-}
-
-/// The checksum field of a datagram whose field is zero: a computed zero is sent as all ones (RFC 768).
-fn emitted_checksum(source: IpAddr, destination: IpAddr, datagram: &[u8]) -> u16 {
-    match udp_checksum(source, destination, datagram) {
-        0 => 0xffff,
-        sum => sum,
+/// What a strict `parse` makes of an `inspect`.
+fn first_error<T>(value: Option<T>, errors: Vec<DecodeError>) -> Result<T, DecodeError> {
+    match (errors.into_iter().next(), value) {
+        (None, Some(value)) => Ok(value),
+        (Some(error), _) => Err(error),
+        (None, None) => unreachable!("inspect gives a value or an error"),
     }
 }
