@@ -1,0 +1,341 @@
+//! Building the networks of a lab: namespaces, cables, addresses, routes.
+//!
+//! One thread makes all namespaces: it unshares, opens the sockets that it will need, and goes on to the next. The sockets
+//! stay where they were opened, so everything else is sent from wherever the thread is by then; it never has to go back.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use super::error::LabError;
+use crate::sys::ethtool::{Control, TransmitFeatures};
+use crate::sys::netlink::{Netlink, VethEnd};
+use crate::sys::netns::Namespace;
+use crate::topology::{Link, Node, NodeKind, RouteAction, Topology};
+
+/// Index of a node's bridge device, if it has one.
+const BRIDGE_INDEX: u32 = 2;
+/// Index of the first interface of a node.
+const FIRST_INDEX: u32 = 3;
+
+/// The networks of a lab, up and running.
+pub(crate) struct Networks {
+    /// One namespace per node, in the order of the topology.
+    pub(crate) nodes: Vec<Namespace>,
+    /// Per link the interface indexes of its two ends.
+    pub(crate) indexes: Vec<[u32; 2]>,
+    /// The namespace in which inline links are relayed, if there are any, and per inline link (by its number) the
+    /// interface indexes of the relay's two ends.
+    pub(crate) wire: Option<(Namespace, HashMap<usize, [u32; 2]>)>,
+}
+
+/// A namespace under construction.
+struct Site {
+    namespace: Namespace,
+    netlink: Netlink,
+    control: Control,
+}
+
+impl Site {
+    /// Makes a namespace and leaves the calling thread in it.
+    fn make(name: &str) -> Result<Site, LabError> {
+        let failed = |what: &str, error: io::Error| {
+            LabError::kernel(format!("node `{name}`: {what}"), error)
+        };
+        Ok(Site {
+            namespace: Namespace::unshare()
+                .map_err(|error| failed("making a network namespace", error))?,
+            netlink: Netlink::open().map_err(|error| failed("opening a netlink socket", error))?,
+            control: Control::open().map_err(|error| failed("opening a socket", error))?,
+        })
+    }
+}
+
+/// Builds the networks of a topology. `inline(n)` says whether link number `n` is relayed in userspace.
+///
+/// Must be called on a thread of its own: it ends in the namespace of the last node.
+pub(crate) fn build(
+    topology: &Topology,
+    inline: &dyn Fn(usize) -> bool,
+) -> Result<Networks, LabError> {
+    let ipv6_kernel = PathBuf::from("/proc/sys/net/ipv6").exists();
+    let mut sites = Vec::with_capacity(topology.nodes.len());
+    let mut numbers = HashMap::new();
+    let mut late = Vec::new();
+    for node in &topology.nodes {
+        let site = Site::make(&node.name)?;
+        let ipv6 = uses_ipv6(topology, node);
+        if ipv6 && !ipv6_kernel {
+            return Err(LabError::Unsupported {
+                what: format!("node `{}` has IPv6 addresses or routes, and this kernel has no IPv6", node.name),
+                remedy: "boot a kernel with IPv6 (without ipv6.disable=1), or use a topology with IPv4 only".to_owned(),
+            });
+        }
+        for (path, value) in default_sysctls(node.kind, ipv6, ipv6_kernel) {
+            write_sysctl(node, path, value)?;
+        }
+        if !set_sysctls(node, false)? {
+            late.push(numbers.len());
+        }
+        numbers.insert(node.name.as_str(), numbers.len());
+        sites.push(site);
+    }
+    let mut wire = None;
+    if (0..topology.links.len()).any(inline) {
+        let site = Site::make("(relay)")?;
+        if ipv6_kernel {
+            for scope in ["all", "default"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
+                std::fs::write(path, "1")
+                    .map_err(|error| LabError::kernel("silencing the relay's namespace", error))?;
+            }
+        }
+        wire = Some((site, HashMap::new()));
+    }
+
+    // The cables.
+    let mut next_index = vec![FIRST_INDEX; sites.len()];
+    let mut indexes = Vec::with_capacity(topology.links.len());
+    for (number, link) in topology.links.iter().enumerate() {
+        let ends = [
+            numbers[link.ends[0].node.as_str()],
+            numbers[link.ends[1].node.as_str()],
+        ];
+        let index = ends.map(|node| {
+            next_index[node] += 1;
+            next_index[node] - 1
+        });
+        indexes.push(index);
+        let what = format!("link `{}`: making a veth pair", link.name);
+        let end = |side: usize| VethEnd {
+            name: &link.ends[side].interface,
+            index: index[side],
+            mac: mac(number, side, link),
+            mtu: link.mtu,
+        };
+        match &mut wire {
+            Some((relay, relayed)) if inline(number) => {
+                let mut relay_index = [0; 2];
+                for side in 0..2 {
+                    relay_index[side] = FIRST_INDEX + 2 * relayed.len() as u32 + side as u32;
+                    let name = format!("w{number}{}", ["a", "b"][side]);
+                    let here = VethEnd {
+                        name: &name,
+                        index: relay_index[side],
+                        mac: [0x02, 0xff, 0, (number >> 8) as u8, number as u8, side as u8],
+                        mtu: link.mtu,
+                    };
+                    let peer = sites[ends[side]].namespace.as_fd();
+                    relay
+                        .netlink
+                        .add_veth(&here, &end(side), peer, what.clone())?;
+                    relay
+                        .netlink
+                        .set_link(relay_index[side], true, None, what.clone())?;
+                }
+                relayed.insert(number, relay_index);
+            }
+            _ => {
+                let peer = sites[ends[1]].namespace.clone();
+                sites[ends[0]]
+                    .netlink
+                    .add_veth(&end(0), &end(1), peer.as_fd(), what)?;
+            }
+        }
+    }
+    for (site, node) in sites.iter_mut().zip(&topology.nodes) {
+        if node.kind == NodeKind::Bridge {
+            let what = format!("node `{}`: making a bridge", node.name);
+            site.netlink.add_bridge("br0", BRIDGE_INDEX, what)?;
+        }
+        site.netlink.flush()?;
+    }
+    if let Some((relay, _)) = &mut wire {
+        relay.netlink.flush()?;
+    }
+
+    // The wire format, before anything is sent.
+    let mut features: Option<TransmitFeatures> = None;
+    for (number, link) in topology.links.iter().enumerate() {
+        if link.offloads && !inline(number) {
+            continue;
+        }
+        for end in &link.ends {
+            let control = &sites[numbers[end.node.as_str()]].control;
+            let failed = |error| {
+                let what = format!(
+                    "link `{}`: switching off the transmit offloads of `{}`",
+                    link.name, end.interface
+                );
+                LabError::kernel(what, error)
+            };
+            let features = match &features {
+                Some(features) => features,
+                None => features.insert(control.transmit_features(&end.interface).map_err(failed)?),
+            };
+            control
+                .clear_features(&end.interface, features)
+                .map_err(failed)?;
+        }
+    }
+    for number in late {
+        let node = &topology.nodes[number];
+        sites[number]
+            .namespace
+            .enter()
+            .map_err(|error| LabError::kernel("entering a namespace again", error))?;
+        set_sysctls(node, true)?;
+    }
+
+    for (number, node) in topology.nodes.iter().enumerate() {
+        configure(topology, node, &indexes, &mut sites[number].netlink)?;
+    }
+    Ok(Networks {
+        nodes: sites.into_iter().map(|site| site.namespace).collect(),
+        indexes,
+        wire: wire.map(|(site, relayed)| (site.namespace, relayed)),
+    })
+}
+
+/// Brings a node's interfaces up and gives it its addresses, routes, rules and neighbours.
+fn configure(
+    topology: &Topology,
+    node: &Node,
+    indexes: &[[u32; 2]],
+    netlink: &mut Netlink,
+) -> Result<(), LabError> {
+    let name = &node.name;
+    let up = |interface: &str| format!("node `{name}`: bringing `{interface}` up");
+    netlink.set_link(1, true, None, up("lo"))?;
+    for net in &node.loopback {
+        netlink.add_address(1, *net, format!("node `{name}`: giving `lo` {net}"))?;
+    }
+    let bridge = (node.kind == NodeKind::Bridge).then_some(BRIDGE_INDEX);
+    if bridge.is_some() {
+        netlink.set_link(BRIDGE_INDEX, true, None, up("br0"))?;
+    }
+    let mut by_name = HashMap::from([("lo", 1)]);
+    for (number, link) in topology.links.iter().enumerate() {
+        let Some(side) = link.end(name) else { continue };
+        let end = &link.ends[side];
+        let index = indexes[number][side];
+        by_name.insert(end.interface.as_str(), index);
+        netlink.set_link(index, true, bridge, up(&end.interface))?;
+        for net in &end.addresses {
+            let what = format!("node `{name}`: giving `{}` {net}", end.interface);
+            netlink.add_address(index, *net, what)?;
+        }
+    }
+    for route in &node.routes {
+        let device = match &route.action {
+            RouteAction::Forward { dev: Some(dev), .. } => by_name.get(dev.as_str()).copied(),
+            _ => None,
+        };
+        let what = format!("node `{name}`: adding the route to {}", route.to);
+        netlink.add_route(route, device, what)?;
+    }
+    for rule in &node.rules {
+        let what = format!(
+            "node `{name}`: adding the rule of priority {}",
+            rule.priority
+        );
+        let family = rule.from.or(rule.to).map(|net| net.addr().is_ipv6());
+        for ipv6 in [false, true] {
+            if family.unwrap_or(ipv6) == ipv6 && (!ipv6 || uses_ipv6(topology, node)) {
+                netlink.add_rule(rule, ipv6, what.clone())?;
+            }
+        }
+    }
+    for neighbour in &node.neighbours {
+        let what = format!("node `{name}`: adding the neighbour {}", neighbour.address);
+        if let Some(index) = by_name.get(neighbour.interface.as_str()) {
+            netlink.add_neighbour(neighbour, *index, what)?;
+        }
+    }
+    netlink.flush()?;
+    Ok(())
+}
+
+/// The Ethernet address of a link's end: the given one, or one that is the same in each run.
+pub(crate) fn mac(number: usize, side: usize, link: &Link) -> [u8; 6] {
+    link.ends[side].mac.unwrap_or([
+        0x02,
+        0,
+        (number >> 16) as u8,
+        (number >> 8) as u8,
+        number as u8,
+        side as u8 + 1,
+    ])
+}
+
+fn uses_ipv6(topology: &Topology, node: &Node) -> bool {
+    node.kind != NodeKind::Bridge
+        && (topology
+            .addresses(&node.name)
+            .any(|net| net.addr().is_ipv6())
+            || node.routes.iter().any(|route| route.to.addr().is_ipv6()))
+}
+
+/// What every namespace gets, whatever the host's own settings are: IPv4 settings of a new namespace are copies of the
+/// initial namespace's. Duplicate address detection must be off before the links exist, or addresses wait for 1.6 s.
+fn default_sysctls(
+    kind: NodeKind,
+    ipv6: bool,
+    ipv6_kernel: bool,
+) -> Vec<(&'static str, &'static str)> {
+    let forward = if kind == NodeKind::Router { "1" } else { "0" };
+    let mut sysctls = vec![
+        ("net/ipv4/ip_forward", forward),
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        ("net/ipv4/conf/default/rp_filter", "0"),
+    ];
+    if ipv6 {
+        sysctls.extend([
+            ("net/ipv6/conf/all/forwarding", forward),
+            ("net/ipv6/conf/all/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_ra", "0"),
+            ("net/ipv6/conf/default/router_solicitations", "0"),
+        ]);
+    } else if ipv6_kernel {
+        // Without IPv6 addresses there is no reason for neighbour discovery chatter in every capture.
+        sysctls.extend([
+            ("net/ipv6/conf/all/disable_ipv6", "1"),
+            ("net/ipv6/conf/default/disable_ipv6", "1"),
+        ]);
+    }
+    sysctls
+}
+
+fn write_sysctl(node: &Node, path: &str, value: &str) -> Result<(), LabError> {
+    std::fs::write(format!("/proc/sys/{path}"), value).map_err(|error| {
+        LabError::kernel(
+            format!("node `{}`: setting {path} to {value}", node.name),
+            error,
+        )
+    })
+}
+
+/// Writes the node's own settings. Before the links exist (`late` false) those of interfaces are not there yet: the answer
+/// is then false, and they are written again `late`.
+fn set_sysctls(node: &Node, late: bool) -> Result<bool, LabError> {
+    let mut complete = true;
+    for (name, value) in &node.sysctls {
+        // As sysctl(8) does: with a slash in the name, the dots are part of interface names.
+        let path: String = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
+        match std::fs::write(format!("/proc/sys/{path}"), value) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !late => complete = false,
+            Err(error) => {
+                let what = format!("node `{}`: setting {name} to {value:?}", node.name);
+                return Err(LabError::kernel(what, error));
+            }
+        }
+    }
+    Ok(complete)
+}

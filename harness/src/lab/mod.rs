@@ -1,0 +1,215 @@
+//! A lab: a topology, built, captured, and with programs running in it.
+
+pub(crate) mod build;
+mod clock;
+mod error;
+mod ping;
+mod processes;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use crate::capture::{Mark, Recording};
+use crate::inline::Inline;
+use crate::sys::netns::Namespace;
+use crate::topology::Topology;
+use build::Networks;
+pub(crate) use clock::Clock;
+pub use error::LabError;
+pub use ping::{Ping, PingError};
+use processes::Processes;
+
+/// How a lab is made.
+#[derive(Debug)]
+pub struct LabOptions {
+    /// Whether links are captured (those that the topology does not exempt).
+    pub capture: bool,
+    /// Octets of packets that are kept; what comes after is counted as dropped.
+    pub capture_limit: u64,
+    /// Packet functions put into links.
+    pub inline: Vec<Inline>,
+    /// Whether all links are relayed in userspace, so that damage can be set at run time.
+    pub all_inline: bool,
+    /// Where the programs' outputs are also written to, one file each. The directory must exist.
+    pub log_directory: Option<PathBuf>,
+    /// Octets per log file.
+    pub log_limit: u64,
+    /// Files and directories of the host that stay visible in the nodes although they lie under /tmp or /run. Always
+    /// visible are the directory of the running executable and the working directory.
+    pub visible: Vec<PathBuf>,
+}
+
+impl Default for LabOptions {
+    fn default() -> LabOptions {
+        LabOptions {
+            capture: true,
+            capture_limit: 512 << 20,
+            inline: Vec::new(),
+            all_inline: false,
+            log_directory: None,
+            log_limit: 16 << 20,
+            visible: Vec::new(),
+        }
+    }
+}
+
+/// A running lab. It may be used from several threads. Dropping it takes everything down.
+pub struct Lab {
+    topology: Topology,
+    clock: Clock,
+    marks: Mutex<Vec<Mark>>,
+    // Before the networks: they are dropped in this order, and programs go first.
+    processes: Processes,
+    networks: Networks,
+}
+
+impl Lab {
+    /// Builds a topology. When it returns, every interface is up and every link is being captured.
+    ///
+    /// # Errors
+    /// The host forbids it, lacks something, or the options do not fit the topology. Nothing is left behind.
+    pub fn up(topology: &Topology, options: LabOptions) -> Result<Lab, LabError> {
+        for inline in &options.inline {
+            check_inline(topology, inline)?;
+        }
+        let relayed: Vec<bool> = topology
+            .links
+            .iter()
+            .map(|link| {
+                options.all_inline
+                    || link.impair.is_some()
+                    || options.inline.iter().any(|inline| inline.link == link.name)
+            })
+            .collect();
+        let networks = on_own_thread("lab-build", || build::build(topology, &|n| relayed[n]))??;
+        Ok(Lab {
+            topology: topology.clone(),
+            clock: Clock::start(),
+            marks: Mutex::new(Vec::new()),
+            processes: Processes::new(&options),
+            networks,
+        })
+    }
+
+    /// The topology that it was built from.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The network namespace of a node.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn namespace(&self, node: &str) -> Result<&Namespace, LabError> {
+        Ok(&self.networks.nodes[self.number(node)?])
+    }
+
+    fn number(&self, node: &str) -> Result<usize, LabError> {
+        let mut nodes = self.topology.nodes.iter();
+        nodes.position(|n| n.name == node).ok_or_else(|| {
+            let names: Vec<&str> = self
+                .topology
+                .nodes
+                .iter()
+                .map(|n| n.name.as_str())
+                .collect();
+            LabError::usage(
+                format!(
+                    "there is no node `{node}` in the topology `{}`",
+                    self.topology.name
+                ),
+                format!("its nodes are {}", names.join(", ")),
+            )
+        })
+    }
+
+    /// Runs a closure on a helper thread inside a node's network namespace, and waits for it. Sockets that it opens stay
+    /// in that namespace for good, so they can be returned and used from anywhere. A panic is passed on.
+    ///
+    /// # Errors
+    /// There is no such node, or the helper thread could not be started.
+    pub fn run_in<T: Send>(
+        &self,
+        node: &str,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, LabError> {
+        let namespace = self.namespace(node)?;
+        namespace
+            .run(work)
+            .map_err(|error| LabError::kernel(format!("entering node `{node}`"), error))
+    }
+
+    /// Names a moment for the recording, and returns its time.
+    pub fn mark(&self, text: impl Into<String>) -> u64 {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let time_ns = self.now_ns();
+        marks.push(Mark {
+            time_ns,
+            text: text.into(),
+        });
+        time_ns
+    }
+
+    /// Now, in nanoseconds on the clock of the packets.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Ends everything and hands over what was recorded.
+    pub fn finish(self) -> Recording {
+        let processes = self.processes.finish();
+        Recording {
+            marks: self
+                .marks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            processes,
+            ..Recording::default()
+        }
+    }
+}
+
+fn check_inline(topology: &Topology, inline: &Inline) -> Result<(), LabError> {
+    let Some(link) = topology.link(&inline.link) else {
+        let names: Vec<&str> = topology.links.iter().map(|l| l.name.as_str()).collect();
+        return Err(LabError::usage(
+            format!(
+                "there is no link `{}` in the topology `{}`",
+                inline.link, topology.name
+            ),
+            format!("its links are {}", names.join(", ")),
+        ));
+    };
+    if link.end(&inline.victim).is_none() {
+        return Err(LabError::usage(
+            format!(
+                "node `{}` is at no end of link `{}`",
+                inline.victim, link.name
+            ),
+            format!(
+                "its ends are {} and {}",
+                link.ends[0].node, link.ends[1].node
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Runs work on a thread of its own: one that may change namespaces, and ends.
+pub(crate) fn on_own_thread<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, LabError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn_scoped(scope, work)
+            .map_err(|error: io::Error| LabError::kernel("starting a thread", error))?;
+        match thread.join() {
+            Ok(result) => Ok(result),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

@@ -1,0 +1,175 @@
+//! A lab as its users see it: built, reached, programs started and ended, nothing left.
+
+use std::time::{Duration, Instant};
+
+use harness::{Exit, Lab, LabOptions, Ping, Program, Topology};
+use nix::sys::signal::Signal;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(10);
+
+fn topology() -> Topology {
+    let text = "
+format: 1
+name: t
+nodes:
+  a: {kind: host, routes: [{to: default, via: 10.0.1.1}, {to: 'fd00:2::/64', via: 'fd00:1::1'}]}
+  r: {kind: router}
+  b: {kind: host, loopback: [10.9.9.9/32], routes: [{to: default, via: 10.0.2.1}, {to: 'fd00:1::/64', via: 'fd00:2::1'}]}
+  sw: {kind: bridge}
+  c: {kind: host, files: {/run/x/y: hello}, env: {COLOUR: red}}
+links:
+  ar: {ends: {a: {interface: eth0, addresses: [10.0.1.2/24, 'fd00:1::2/64']}, r: {addresses: [10.0.1.1/24, 'fd00:1::1/64']}}}
+  rs: {ends: {r: {addresses: [10.0.2.1/24, 'fd00:2::1/64']}, sw: {}}}
+  bs: {ends: {b: {interface: eth0, addresses: [10.0.2.2/24, 'fd00:2::2/64']}, sw: {}}}
+  cs: {ends: {c: {interface: eth0, addresses: [10.0.2.3/24]}, sw: {}}}
+";
+    Topology::parse("t.yaml", text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn lab() -> Lab {
+    Lab::up(&topology(), LabOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn nodes_reach_each_other_at_once() {
+    let lab = lab();
+    for target in ["10.0.1.1", "10.0.2.2", "fd00:2::2"] {
+        lab.ping("a", target.parse().unwrap(), &Ping::default())
+            .unwrap();
+    }
+    lab.ping("c", "10.0.2.2".parse().unwrap(), &Ping::default())
+        .unwrap();
+    let error = lab
+        .ping("c", "10.0.1.2".parse().unwrap(), &Ping::default())
+        .unwrap_err();
+    assert!(error.to_string().contains("unreachable"), "{error}");
+    let routes = lab.exec("b", ["ip", "-br", "address"], LONG).unwrap();
+    assert!(routes.stdout_text().contains("10.9.9.9/32"));
+}
+
+#[test]
+fn offloads_are_off() {
+    let lab = lab();
+    let features = lab.exec("a", ["ethtool", "-k", "eth0"], LONG);
+    let Ok(features) = features else { return };
+    let text = features.stdout_text();
+    for name in [
+        "tx-checksumming",
+        "tcp-segmentation-offload",
+        "generic-segmentation-offload",
+        "tx-udp-segmentation",
+    ] {
+        assert!(text.contains(&format!("{name}: off")), "{text}");
+    }
+}
+
+#[test]
+fn programs_live_in_their_node() {
+    let lab = lab();
+    let script = "echo $COLOUR; cat /run/x/y; echo; hostname; echo ready; echo oops >&2; cat /proc/1/comm; sleep 1000";
+    let program = Program::new(["sh", "-c", script]);
+    let handle = lab.spawn("c", program).unwrap();
+    let line = handle.wait_log("lab-init", LONG).unwrap();
+    assert_eq!(line, "lab-init");
+    let log = handle.log();
+    for word in ["red", "hello", "ready", "oops", "\nc\n"] {
+        assert!(log.contains(word), "{word:?} in {log:?}");
+    }
+    assert!(handle.exit().is_none());
+    let stopped = handle.stop(Signal::SIGTERM, LONG);
+    assert_eq!(stopped.exit, Exit::Signal(15));
+    assert!(!stopped.forced);
+
+    let stubborn = lab
+        .spawn(
+            "c",
+            Program::new([
+                "sh",
+                "-c",
+                "trap '' TERM; echo up; while :; do sleep 1; done",
+            ]),
+        )
+        .unwrap();
+    stubborn.wait_log("up", LONG).unwrap();
+    let stopped = stubborn.stop(Signal::SIGTERM, Duration::from_millis(100));
+    assert!(stopped.forced);
+
+    // Two nodes do not see each other's /run.
+    let other = lab.exec("a", ["cat", "/run/x/y"], LONG).unwrap();
+    assert!(!other.exit.success());
+
+    let recording = lab.finish();
+    assert_eq!(recording.processes.len(), 2);
+    assert_eq!(recording.processes[0].exit, Some(Exit::Signal(15)));
+}
+
+#[test]
+fn errors_of_programs_name_the_cause() {
+    let lab = lab();
+    let error = lab
+        .spawn("c", Program::new(["/no/such/thing"]))
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("/no/such/thing is not there"),
+        "{error}"
+    );
+    let error = lab.spawn("nobody", Program::new(["true"])).err().unwrap();
+    assert!(
+        error.to_string().contains("its nodes are a, r, b, sw, c"),
+        "{error}"
+    );
+    let handle = lab
+        .spawn("c", Program::new(["sh", "-c", "echo before; exit 7"]))
+        .unwrap();
+    let error = handle.wait_log("never", LONG).unwrap_err().to_string();
+    assert!(
+        error.contains("exit code 7") && error.contains("before"),
+        "{error}"
+    );
+    let error = lab.exec("c", ["sleep", "100"], SECOND / 10).err().unwrap();
+    assert!(error.to_string().contains("still ran"), "{error}");
+}
+
+#[test]
+fn children_that_run_away_end_with_the_lab() {
+    let lab = lab();
+    let script = "setsid sh -c 'setsid sleep 4711 & echo $!' & wait; echo started";
+    let handle = lab.spawn("a", Program::new(["sh", "-c", script])).unwrap();
+    handle.wait_log("started", LONG).unwrap();
+    let deadline = Instant::now() + LONG;
+    while sleepers("4711") == 0 {
+        assert!(Instant::now() < deadline, "it never ran");
+        std::thread::yield_now();
+    }
+    lab.finish();
+    assert_eq!(sleepers("4711"), 0);
+}
+
+fn sleepers(argument: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|entry| {
+            std::fs::read(entry.path().join("cmdline"))
+                .is_ok_and(|line| line == format!("sleep\0{argument}\0").as_bytes())
+        })
+        .count()
+}
+
+#[test]
+fn sockets_opened_inside_stay_inside() {
+    let lab = lab();
+    let server = lab
+        .run_in("b", || std::net::UdpSocket::bind("0.0.0.0:4342").unwrap())
+        .unwrap();
+    let client = lab
+        .run_in("a", || std::net::UdpSocket::bind("0.0.0.0:0").unwrap())
+        .unwrap();
+    client.send_to(b"hello", "10.0.2.2:4342").unwrap();
+    server.set_read_timeout(Some(LONG)).unwrap();
+    let mut buffer = [0; 16];
+    let (count, from) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"hello");
+    assert_eq!(from.ip().to_string(), "10.0.1.2");
+}
