@@ -1,6 +1,7 @@
 //! The pictures: what they contain, that they are well-formed, and that hostile names stay text.
 
-use conformance::draw::{Column, Event, Kind, Ladder, Mark, MarkKind, Row};
+use conformance::draw::{Column, Event, Graph, Kind, Ladder, Mark, MarkKind, Row};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 fn packet(ms: f64, path: &[&str], number: u64, kind: Kind, label: &str, detail: &str) -> Event {
@@ -231,4 +232,81 @@ fn many_nodes_and_many_events_still_fit() {
         rows,
     };
     keep("ladder-big.svg", &ladder.svg());
+}
+
+const MULTIHOMED: &str = include_str!("report_samples/multihomed.yaml");
+
+fn graph(name: &str, text: &str) -> Graph {
+    let topology =
+        harness::topology::Topology::parse(name, text).unwrap_or_else(|error| panic!("{error}"));
+    Graph::of(&topology, &BTreeMap::new())
+}
+
+#[test]
+fn topology_picture_shows_roles_addresses_prefixes_and_locators() {
+    let two = graph(
+        "two-sites.yaml",
+        include_str!("../../topologies/two-sites.yaml"),
+    );
+    let svg = two.svg();
+    keep("two-sites.svg", &svg);
+    for words in [
+        "xTR",
+        "MS/MR",
+        "eth0 10.1.0.10/24",
+        "EID 10.1.0.0/24",
+        "RLOC 192.0.2.2 p1 w100",
+        "core-msmr",
+    ] {
+        assert!(svg.contains(words), "{words} is missing");
+    }
+    let columns: Vec<String> = two
+        .columns()
+        .into_iter()
+        .map(|column| column.name)
+        .collect();
+    assert_eq!(columns.first().map(String::as_str), Some("host-a"));
+    assert_eq!(columns.last().map(String::as_str), Some("host-b"));
+    keep(
+        "multihomed.svg",
+        &graph("multihomed.yaml", MULTIHOMED).svg(),
+    );
+}
+
+#[test]
+fn mermaid_quotes_what_could_end_a_text() {
+    let mut two = graph(
+        "two-sites.yaml",
+        include_str!("../../topologies/two-sites.yaml"),
+    );
+    two.nodes[0]
+        .facts
+        .push("\"]; click n0 \"javascript:alert(1)\"<script>".to_owned());
+    let text = two.mermaid();
+    assert!(text.starts_with("%% two-sites\nflowchart LR\n"), "{text}");
+    assert!(
+        text.contains("|\"site-a<br/>host-a: eth0 10.1.0.10/24"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("<script>") && !text.contains("click n0 \""),
+        "{text}"
+    );
+}
+
+#[test]
+fn two_hundred_nodes_are_still_a_picture() {
+    let mut yaml = String::from("format: 1\nname: many\nnodes:\n  core: {kind: router}\n");
+    let mut links = String::from("links:\n");
+    for site in 0..100 {
+        yaml +=
+            &format!("  xtr-{site}: {{kind: router, role: xtr}}\n  host-{site}: {{kind: host}}\n");
+        links += &format!(
+            "  core-{site}:\n    ends:\n      core: {{addresses: [192.0.{site}.1/30]}}\n      xtr-{site}: {{addresses: [192.0.{site}.2/30]}}\n"
+        );
+        links += &format!(
+            "  site-{site}:\n    ends:\n      xtr-{site}: {{addresses: [10.0.{site}.1/24]}}\n      host-{site}: {{addresses: [10.0.{site}.10/24]}}\n"
+        );
+    }
+    keep("many.svg", &graph("many.yaml", &(yaml + &links)).svg());
 }

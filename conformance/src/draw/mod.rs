@@ -3,10 +3,15 @@
 //! Everything here is a pure function from values to text, so the same input always gives the same bytes. What is drawn
 //! (node names, log lines, packet fields) may come from hostile input; [`template`] is the one place that escapes it.
 
+pub mod graph;
+mod graph_layout;
+mod graph_svg;
 pub mod ladder;
 mod ladder_layout;
 mod ladder_shapes;
+mod mermaid;
 pub(crate) mod template;
 pub(crate) mod text;
 
+pub use graph::Graph;
 pub use ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row};

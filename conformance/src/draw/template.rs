@@ -6,6 +6,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use serde::Serialize;
 
 const LADDER_STYLE: &str = include_str!("templates/ladder.css");
+const GRAPH_STYLE: &str = include_str!("templates/graph.css");
 
 /// An environment in which every value is escaped for XML and HTML, whatever the template is called. Characters that
 /// XML forbids and characters that change the direction of text are made visible instead of being passed on.
@@ -27,10 +28,9 @@ pub(crate) fn environment() -> Environment<'static> {
         let text = value.as_str().unwrap_or_default();
         out.write_str(&escape(text)).map_err(minijinja::Error::from)
     });
-    environment.add_global(
-        "ladder_style",
-        Value::from_safe_string(LADDER_STYLE.to_owned()),
-    );
+    for (name, style) in [("ladder_style", LADDER_STYLE), ("graph_style", GRAPH_STYLE)] {
+        environment.add_global(name, Value::from_safe_string(style.to_owned()));
+    }
     environment
 }
 
