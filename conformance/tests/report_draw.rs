@@ -133,7 +133,8 @@ fn sample() -> Ladder {
 
 /// Leaves the picture where a person can look at it.
 fn keep(name: &str, svg: &str) {
-    std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), svg).unwrap();
+    std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), svg)
+        .expect("the scratch folder of the tests is writable");
 }
 
 #[test]

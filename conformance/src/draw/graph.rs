@@ -114,9 +114,12 @@ impl Graph {
                     let node = *index.get(end.node.as_str())?;
                     let mut labels: Vec<String> =
                         end.addresses.iter().map(ToString::to_string).collect();
-                    match labels.first_mut() {
-                        Some(first) => *first = format!("{} {first}", end.interface),
-                        None => labels.push(end.interface.clone()),
+                    // An interface that has the name of its link says nothing new.
+                    if end.interface != link.name {
+                        match labels.first_mut() {
+                            Some(first) => *first = format!("{} {first}", end.interface),
+                            None => labels.push(end.interface.clone()),
+                        }
                     }
                     Some(GraphEnd { node, labels })
                 };

@@ -286,7 +286,7 @@ impl Canvas<'_> {
 
     /// Width that a box of a row takes: labels of its line stand to the right of the line.
     fn slot(&self, node: usize) -> f64 {
-        let labels = self.label_width(node, None);
+        let labels = self.label_width(node);
         self.boxes[node].width.max(labels * 2.0 + 16.0)
     }
 
@@ -444,7 +444,7 @@ impl Canvas<'_> {
             let mut before = vec![middle];
             let mut gaps = Vec::new();
             for layer in &side.layers {
-                gaps.push(self.horizontal_gap(&before, layer));
+                gaps.push(self.horizontal_gap(middle, &before, layer));
                 before.clone_from(layer);
             }
             gaps
@@ -471,7 +471,7 @@ impl Canvas<'_> {
         x
     }
 
-    fn horizontal_gap(&self, inner: &[usize], outer: &[usize]) -> f64 {
+    fn horizontal_gap(&self, middle: usize, inner: &[usize], outer: &[usize]) -> f64 {
         if !self.detailed {
             return 64.0;
         }
@@ -486,15 +486,21 @@ impl Canvas<'_> {
                         .map(|label| width(label, SMALL))
                         .fold(0.0, f64::max)
                 };
-                gap = gap
-                    .max(widest(&a.labels) + widest(&b.labels) + 34.0)
-                    .max(width(&link.name, SMALL).max(width(&link.note, SMALL)) + 40.0);
+                let ends = widest(&a.labels) + widest(&b.labels) + 34.0;
+                let name = width(&link.name, SMALL).max(width(&link.note, SMALL)) + 10.0;
+                // Lines of the middle box run straight, with the name above; others may slant, with the name between.
+                let straight = inner == [middle];
+                gap = gap.max(if straight {
+                    ends.max(name + 30.0)
+                } else {
+                    ends + name
+                });
             }
         }
         gap.round()
     }
 
-    fn label_width(&self, node: usize, _towards: Option<usize>) -> f64 {
+    fn label_width(&self, node: usize) -> f64 {
         let labels = self
             .graph
             .links
@@ -546,110 +552,5 @@ pub(super) fn joins(link: &super::graph::GraphLink, node: usize) -> Option<usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::graph::{GraphEnd, GraphLink, GraphNode, Shape};
-    use super::*;
-
-    fn network(nodes: usize, links: &[(usize, usize)]) -> Graph {
-        let end = |node| GraphEnd {
-            node,
-            labels: vec![format!("eth0 10.{node}.0.1/24")],
-        };
-        Graph {
-            name: "t".to_owned(),
-            description: String::new(),
-            nodes: (0..nodes)
-                .map(|index| GraphNode {
-                    name: format!("node-{index}"),
-                    shape: if index == 0 {
-                        Shape::Router
-                    } else {
-                        Shape::Host
-                    },
-                    role: "host".to_owned(),
-                    lisp: false,
-                    facts: vec!["EID 10.0.0.0/24".to_owned(); index % 4],
-                })
-                .collect(),
-            links: links
-                .iter()
-                .map(|(a, b)| GraphLink {
-                    name: format!("l{a}-{b}"),
-                    ends: [end(*a), end(*b)],
-                    note: String::new(),
-                    impaired: false,
-                })
-                .collect(),
-        }
-    }
-
-    fn assert_apart(places: &Places) {
-        for (index, a) in places.boxes.iter().enumerate() {
-            assert!(a.x.is_finite() && a.y.is_finite());
-            assert!(
-                a.x >= -0.1
-                    && a.y >= -0.1
-                    && a.right() <= places.width + 0.1
-                    && a.bottom() <= places.height + 0.1,
-                "{index} {a:?}"
-            );
-            for (other, b) in places.boxes.iter().enumerate().skip(index + 1) {
-                let apart =
-                    a.right() <= b.x || b.right() <= a.x || a.bottom() <= b.y || b.bottom() <= a.y;
-                assert!(apart, "{index} {a:?} overlaps {other} {b:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_overlaps_whatever_the_shape() {
-        let shapes: Vec<(usize, Vec<(usize, usize)>)> = vec![
-            (0, vec![]),
-            (1, vec![]),
-            (5, vec![]),
-            (2, vec![(0, 1), (0, 1)]),
-            (
-                8,
-                vec![(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (0, 6), (0, 7)],
-            ),
-            (
-                7,
-                vec![(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 0)],
-            ),
-            (
-                9,
-                vec![
-                    (0, 1),
-                    (0, 2),
-                    (1, 3),
-                    (2, 3),
-                    (1, 2),
-                    (0, 4),
-                    (4, 5),
-                    (0, 6),
-                    (7, 8),
-                ],
-            ),
-            (
-                6,
-                (0..6).flat_map(|a| (0..a).map(move |b| (a, b))).collect(),
-            ),
-            (
-                201,
-                (0..100)
-                    .flat_map(|site| [(0, 2 * site + 1), (2 * site + 1, 2 * site + 2)])
-                    .collect(),
-            ),
-        ];
-        for (nodes, links) in shapes {
-            assert_apart(&place(&network(nodes, &links)));
-        }
-    }
-
-    #[test]
-    fn sites_stand_on_both_sides_of_the_core() {
-        let places = place(&network(5, &[(1, 2), (2, 0), (0, 3), (3, 4)]));
-        let x = |node: usize| places.boxes[node].center_x();
-        assert!(x(1) < x(2) && x(2) < x(0) && x(0) < x(3) && x(3) < x(4));
-    }
-}
+#[path = "graph_layout_tests.rs"]
+mod tests;

@@ -185,7 +185,7 @@ fn lines(graph: &Graph, places: &Places) -> Vec<Link> {
             let (path, texts) = match faces(a, b) {
                 _ if link.ends[0].node == link.ends[1].node => (String::new(), Vec::new()),
                 Face::Left | Face::Right => sideways(link, from, to, places),
-                Face::Top | Face::Bottom => upright(graph, link, from, to, places),
+                Face::Top | Face::Bottom => upright(link, from, to, places),
             };
             Link {
                 class: if link.impaired {
@@ -366,7 +366,6 @@ fn sideways(
 }
 
 fn upright(
-    graph: &Graph,
     link: &GraphLink,
     from: (f64, f64),
     to: (f64, f64),
@@ -426,7 +425,6 @@ fn upright(
     if !roomy {
         return (path, Vec::new());
     }
-    debug_assert!(graph.nodes.len() == places.boxes.len());
     let mut texts = Vec::new();
     for (row, label) in top_end.labels.iter().enumerate() {
         texts.push(text(
