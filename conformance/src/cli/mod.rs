@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it.
 
 mod coverage;
+mod graph;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// How much of the requirement catalogue the suite judges.
     Coverage(coverage::Args),
+    /// Draw a topology: SVG, or Mermaid text.
+    Graph(graph::Args),
 }
 
 /// How a command ended.
@@ -38,6 +41,7 @@ pub(crate) enum Exit {
 pub(crate) fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Coverage(args) => coverage::run(&args),
+        Command::Graph(args) => graph::run(&args),
     };
     ExitCode::from(exit as u8)
 }
