@@ -61,9 +61,9 @@ pub struct Config {
     /// Map-cache entries that never expire.
     #[serde(default)]
     pub static_map_cache: Vec<StaticMapEntry>,
-    /// Reachability tests.
+    /// Reachability tests of remote locators; not done if not given.
     #[serde(default)]
-    pub rloc_probing: ProbingEntry,
+    pub rloc_probing: Option<ProbingEntry>,
     /// Map-Requests per second over all destinations.
     #[serde(default = "default_request_rate")]
     pub map_request_rate: u32,
@@ -230,22 +230,11 @@ impl Default for HoldEntry {
 }
 
 /// Reachability tests of remote locators.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ProbingEntry {
-    /// Whether locators are probed.
-    pub enabled: bool,
-    /// Mean time between probes of one locator.
-    pub interval: Period,
-}
-
-impl Default for ProbingEntry {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            interval: Period::from_secs(60),
-        }
-    }
+    /// Mean time between probes of one locator, 1s to 1h.
+    pub interval: Spanned<Period>,
 }
 
 /// Shortest prefixes that Map-Replies may bring.
@@ -314,11 +303,15 @@ impl Loaded {
         self.source.resolve(&self.config.admin_socket)
     }
 
-    /// What the core needs, on a box with these addresses.
+    /// What the core needs, on a box with these addresses. `register_nonce` is larger at every start (RFC 9301 5.6).
     ///
     /// # Errors
     /// No own locator: the box could neither send nor be reached.
-    pub fn settings(&self, addresses: &[IpAddr]) -> Result<Settings, ConfigError> {
+    pub fn settings(
+        &self,
+        addresses: &[IpAddr],
+        register_nonce: u64,
+    ) -> Result<Settings, ConfigError> {
         let config = &self.config;
         let rlocs = self.own_rlocs(addresses)?;
         let quick = Duration::from_secs(20);
@@ -336,11 +329,12 @@ impl Loaded {
             register_interval: interval,
             quick_registration: (config.quick_registration && interval > quick)
                 .then_some((quick, Duration::from_secs(300))),
+            register_nonce,
             static_entries: config.static_map_cache.iter().map(static_entry).collect(),
             probe_interval: config
                 .rloc_probing
-                .enabled
-                .then_some(config.rloc_probing.interval.0),
+                .as_ref()
+                .map(|probing| probing.interval.value.0),
             map_request_rate: config.map_request_rate,
             map_cache_limit: config.map_cache_limit,
             minimum_prefix_length: (
@@ -361,6 +355,11 @@ impl Loaded {
                 site_id: config.site_id,
             }),
         })
+    }
+
+    /// How the packet path is to run.
+    pub fn dataplane(&self) -> crate::dataplane::DataPlaneConfig {
+        crate::dataplane::DataPlaneConfig::default()
     }
 
     fn own_rlocs(&self, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, ConfigError> {
@@ -398,9 +397,14 @@ impl Loaded {
 
     fn check(&self) -> Result<(), ConfigError> {
         let config = &self.config;
-        if let Some(interval) = &config.register_interval
-            && !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval.value.0)
-        {
+        let intervals = config
+            .register_interval
+            .iter()
+            .chain(config.rloc_probing.iter().map(|probing| &probing.interval));
+        for interval in intervals {
+            if (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval.value.0) {
+                continue;
+            }
             return Err(self.source.error(
                 interval,
                 "an interval from 1s to 1h",
@@ -435,7 +439,11 @@ impl Loaded {
                 return Err(self.source.error(
                     &entry.prefix,
                     "either `action` or `locators` in a static entry",
-                    if entry.action.is_some() { "both" } else { "neither" },
+                    if entry.action.is_some() {
+                        "both"
+                    } else {
+                        "neither"
+                    },
                 ));
             }
         }
@@ -450,7 +458,10 @@ impl Loaded {
                 Some(("each locator once", format!("{address} a second time")))
             } else if address.is_multicast() || address.is_unspecified() || address.is_loopback() {
                 // RFC 6830 6.1.4: locators are unicast addresses that others can reach.
-                Some(("a unicast address that other sites can reach", address.to_string()))
+                Some((
+                    "a unicast address that other sites can reach",
+                    address.to_string(),
+                ))
             } else if eids.iter().any(|eid| eid.contains(0, address)) {
                 // RFC 6830 3: addresses from EID-Prefixes are never used as locators.
                 Some((
@@ -504,7 +515,7 @@ fn local_mapping(entry: &EidEntry) -> LocalMapping {
 fn map_server(entry: &MapServerEntry) -> MapServer {
     MapServer {
         address: entry.address.value,
-        key: AuthKey::new(entry.key_id, entry.algorithm.into(), entry.key.as_bytes()),
+        key: AuthKey::new(entry.key_id, entry.algorithm.0, entry.key.as_bytes()),
         want_map_notify: entry.want_map_notify,
         proxy_reply: entry.proxy_reply,
     }

@@ -16,7 +16,7 @@ fn error(text: &str) -> String {
 #[test]
 fn defaults_are_those_of_the_rfcs() {
     let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
-    let settings = loaded.settings(&["192.0.2.1".parse().unwrap()]).unwrap();
+    let settings = loaded.settings(&["192.0.2.1".parse().unwrap()], 0).unwrap();
     assert_eq!(settings.register_interval, Duration::from_secs(60));
     assert_eq!(settings.database[0].ttl, 1440);
     assert_eq!(settings.rlocs, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
@@ -51,6 +51,6 @@ fn locators_are_checked() {
 #[test]
 fn a_box_without_its_locator_is_told() {
     let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
-    let found = loaded.settings(&["203.0.113.9".parse().unwrap()]);
+    let found = loaded.settings(&["203.0.113.9".parse().unwrap()], 0);
     assert!(found.unwrap_err().to_string().contains("locator"));
 }

@@ -116,6 +116,20 @@ fn next_version(version: u16) -> u16 {
 }
 
 impl Core {
+    /// The local EID-Prefix that an EID belongs to.
+    pub fn local_prefix(&self, iid: u32, eid: IpAddr) -> Option<EidPrefix> {
+        self.database.owner(iid, eid).map(|(prefix, _)| prefix)
+    }
+
+    /// The local EID-Prefixes that have no route in the site.
+    pub fn unrouted(&self) -> impl Iterator<Item = EidPrefix> + '_ {
+        self.database
+            .locals
+            .iter()
+            .filter(|(_, local)| !local.routed)
+            .map(|(prefix, _)| prefix)
+    }
+
     /// Tells the packet path how a local prefix stands.
     pub(super) fn show_local(&mut self, prefix: &EidPrefix) {
         let Some(local) = self.database.locals.get(prefix) else {
@@ -167,9 +181,10 @@ impl Core {
     /// Adds or replaces a mapping; false: nothing changed.
     fn put_local(&mut self, mapping: LocalMapping) -> bool {
         let prefix = mapping.prefix;
-        let same = self.database.locals.get(&prefix).is_some_and(|old| {
-            old.mapping == mapping && self.database.away.get(&prefix).is_none()
-        });
+        let same =
+            self.database.locals.get(&prefix).is_some_and(|old| {
+                old.mapping == mapping && self.database.away.get(&prefix).is_none()
+            });
         if same {
             return false;
         }

@@ -18,19 +18,17 @@ pub struct HoldQueue {
 
 impl HoldQueue {
     /// Keeps a packet; returns how many older ones had to go.
-    pub fn push(
-        &mut self,
-        limits: HoldLimits,
-        iid: u32,
-        eid: IpAddr,
-        packet: HeldPacket,
-    ) -> u64 {
+    pub fn push(&mut self, limits: HoldLimits, iid: u32, eid: IpAddr, packet: HeldPacket) -> u64 {
         if limits.per_eid == 0 || limits.total == 0 {
             return 1;
         }
         let mut dropped = 0;
         let key = (iid, eid);
-        while self.by_eid.get(&key).is_some_and(|q| q.len() >= limits.per_eid) {
+        while self
+            .by_eid
+            .get(&key)
+            .is_some_and(|q| q.len() >= limits.per_eid)
+        {
             let oldest = self.by_eid.get(&key).and_then(|q| q.front().copied());
             dropped += u64::from(oldest.is_some_and(|order| self.take(order).is_some()));
         }
@@ -108,10 +106,7 @@ mod tests {
         assert_eq!(queue.push(LIMITS, 0, eid(2), packet(4)), 0);
         assert_eq!(queue.push(LIMITS, 0, eid(3), packet(5)), 1, "in total");
         let all = EidPrefix::new(0, "203.0.113.0/24".parse().unwrap());
-        assert_eq!(
-            queue.take_inside(&all),
-            [packet(3), packet(4), packet(5)]
-        );
+        assert_eq!(queue.take_inside(&all), [packet(3), packet(4), packet(5)]);
         assert!(queue.is_empty());
         assert!(queue.by_eid.is_empty());
     }

@@ -141,14 +141,11 @@ impl Core {
         let Some(rloc) = locator.rloc else {
             return false;
         };
-        let status_up = entry.status.is_none_or(|(bits, width)| {
-            ordinal >= usize::from(width) || bits >> ordinal & 1 == 1
-        });
+        let status_up = entry
+            .status
+            .is_none_or(|(bits, width)| ordinal >= usize::from(width) || bits >> ordinal & 1 == 1);
         // An own locator would send the packet back to this box.
-        locator.reachable
-            && status_up
-            && !self.prober.is_down(rloc)
-            && !self.settings.is_own(rloc)
+        locator.reachable && status_up && !self.prober.is_down(rloc) && !self.settings.is_own(rloc)
     }
 
     /// Puts the entry of a prefix as it stands now into the packet path.

@@ -49,10 +49,8 @@ use timers::Timers;
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Timer {
-    /// Periodic Map-Register to a Map-Server, by its place in the settings.
+    /// The next Map-Register to a Map-Server, by its place in the settings: periodic, or for want of a Map-Notify.
     Register(usize),
-    /// Retransmission of a Map-Register whose Map-Notify has not come.
-    RegisterAgain(usize),
     /// Retransmission of an outstanding Map-Request.
     Request(u64),
     /// A map-cache entry's life ends.
@@ -91,7 +89,9 @@ pub struct Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,8 +168,7 @@ impl Core {
     fn on_tick(&mut self) {
         while let Some(timer) = self.timers.pop_due(self.now) {
             match timer {
-                Timer::Register(server) => self.register_periodically(server),
-                Timer::RegisterAgain(server) => self.register_again(server),
+                Timer::Register(server) => self.register(server),
                 Timer::Request(id) => self.request_timeout(id),
                 Timer::Expire(prefix) => self.expire(prefix),
                 Timer::Refresh(prefix) => self.refresh(prefix),
@@ -274,7 +273,10 @@ impl Core {
                 width,
                 ..
             } => self.on_locator_status(iid, source, bits, width),
-            DataEvent::EchoNonce { encapsulator, nonce } => self.on_echo(encapsulator, nonce),
+            DataEvent::EchoNonce {
+                encapsulator,
+                nonce,
+            } => self.on_echo(encapsulator, nonce),
             DataEvent::MapVersion {
                 iid,
                 source,
@@ -307,7 +309,11 @@ impl Core {
 
     /// A number from 0 to `below` - 1.
     fn random_below(&mut self, below: u64) -> u64 {
-        if below == 0 { 0 } else { self.random.next_u64() % below }
+        if below == 0 {
+            0
+        } else {
+            self.random.next_u64() % below
+        }
     }
 
     fn send(&mut self, from: Port, to: SocketAddr, payload: Vec<u8>) {

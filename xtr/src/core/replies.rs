@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use lisp::EidPrefix;
 use lisp::wire::{MapRecord, MapReply};
 
+use super::Core;
 use super::event::{Action, Datagram};
 use super::locator_set::CachedLocator;
 use super::map_cache::{Cached, Mapping, Origin, expiry};
 use super::requests::Purpose;
-use super::Core;
 
 impl Core {
     pub(super) fn on_map_reply(&mut self, datagram: &Datagram, reply: MapReply) {
@@ -64,7 +64,10 @@ impl Core {
             return false;
         }
         let named: Vec<EidPrefix> = good.iter().map(|(prefix, _)| *prefix).collect();
-        if let Some(best) = covering.iter().min_by_key(|prefix| prefix.prefix.prefix_len()) {
+        if let Some(best) = covering
+            .iter()
+            .min_by_key(|prefix| prefix.prefix.prefix_len())
+        {
             self.forget_replaced(*best, purpose, &named);
         }
         for (prefix, record) in &good {
@@ -84,7 +87,11 @@ impl Core {
             .longest_match(prefix)
             .is_some_and(|(own, _)| self.database.is_here(&own));
         let (v4, v6) = self.settings.minimum_prefix_length;
-        let minimum = if prefix.prefix.addr().is_ipv4() { v4 } else { v6 };
+        let minimum = if prefix.prefix.addr().is_ipv4() {
+            v4
+        } else {
+            v6
+        };
         if own {
             self.counters.count("record-for-local-eid");
         } else if prefix.prefix.prefix_len() < minimum {
@@ -182,8 +189,7 @@ impl Core {
         let goes = self.cache.entries.get(&prefix).is_some_and(|entry| {
             matches!(
                 entry.mapping,
-                Mapping::Locators(_)
-                    | Mapping::Negative(lisp::wire::Action::NativelyForward)
+                Mapping::Locators(_) | Mapping::Negative(lisp::wire::Action::NativelyForward)
             )
         });
         if goes {

@@ -104,6 +104,13 @@ impl Requests {
         self.by_id.is_empty()
     }
 
+    /// Whether a Map-Resolver, by its place in the settings, is passed over because it stayed silent.
+    pub fn is_silent(&self, resolver: usize, now: Time) -> bool {
+        self.silent_until
+            .get(resolver)
+            .is_some_and(|until| *until > now)
+    }
+
     fn take(&mut self, id: u64) -> Option<Outstanding> {
         let outstanding = self.by_id.remove(&id)?;
         self.by_question.remove(&outstanding.question);
@@ -137,9 +144,7 @@ impl Core {
             if !asks {
                 // The mapping came while the packet was on its way here.
                 self.show_entry(&prefix);
-                return self
-                    .actions
-                    .push(super::Action::Release(vec![packet]));
+                return self.actions.push(super::Action::Release(vec![packet]));
             }
             // ACT 2 drops what it asks for; a static entry of that kind behaves like an empty map-cache.
             if entry.origin == Origin::Static {
@@ -219,9 +224,9 @@ impl Core {
             return None;
         }
         let entry = self.cache.entries.get(&question)?;
-        rlocs_of(&entry.mapping).into_iter().find(|rloc| {
-            !self.prober.is_down(*rloc) && self.settings.source_for(*rloc).is_some()
-        })
+        rlocs_of(&entry.mapping)
+            .into_iter()
+            .find(|rloc| !self.prober.is_down(*rloc) && self.settings.source_for(*rloc).is_some())
     }
 
     fn transmit(&mut self, id: u64) {
@@ -241,7 +246,8 @@ impl Core {
         );
         let (direct, resolver) = (outstanding.direct, outstanding.resolver);
         self.requests.by_nonce.insert(nonce, id);
-        self.timers.set(Timer::Request(id), self.now + wait + jitter);
+        self.timers
+            .set(Timer::Request(id), self.now + wait + jitter);
         let request = self.map_request(question, source_eid, nonce, purpose);
         let message = ControlMessage::MapRequest(request);
         self.counters.count("map-request-sent");
@@ -285,16 +291,7 @@ impl Core {
     /// A Map-Request with our ITR-RLOCs and one question, all bits clear.
     pub(super) fn plain_request(&self, question: EidPrefix, nonce: u64) -> MapRequest {
         MapRequest {
-            authoritative: false,
-            probe: false,
-            smr: false,
-            pitr: false,
-            smr_invoked: false,
-            local_xtr: false,
-            dont_reply: false,
-            reserved: 0,
             nonce,
-            source_eid: Address::None,
             itr_rlocs: self
                 .settings
                 .rlocs
@@ -302,12 +299,8 @@ impl Core {
                 .take(32)
                 .map(|rloc| Address::from(*rloc))
                 .collect(),
-            records: vec![EidQuery {
-                reserved: 0,
-                mask_len: question.prefix.prefix_len(),
-                eid: question.to_address(),
-            }],
-            map_reply: None,
+            records: vec![EidQuery::new(question)],
+            ..MapRequest::default()
         }
     }
 
@@ -360,7 +353,10 @@ impl Core {
         let question = given_up.question;
         self.complain(
             "map-request-unanswered",
-            format!("no Map-Reply for {question} after {} Map-Requests", given_up.tries),
+            format!(
+                "no Map-Reply for {question} after {} Map-Requests",
+                given_up.tries
+            ),
         );
         if given_up.purpose == Purpose::Miss {
             self.requests.paused.allow(self.now, question);

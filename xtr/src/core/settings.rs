@@ -28,6 +28,8 @@ pub struct Settings {
     pub register_interval: Duration,
     /// Faster registration after a start or a change: (interval, for how long). RFC 6833 4.2: 20 s, 5 minutes.
     pub quick_registration: Option<(Duration, Duration)>,
+    /// Nonces of Map-Registers in RFC 9301 start above this: they never go back, across restarts too (5.6).
+    pub register_nonce: u64,
     /// Map-cache entries that never expire.
     pub static_entries: Vec<StaticEntry>,
     /// Mean time between RLOC-probes of one locator; none: no probing (RFC 6830 6.3.2).
