@@ -22,9 +22,15 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Times that a port free in both families is looked for.
 const PORT_TRIES: u32 = 16;
 
+struct Open {
+    port: Port,
+    v6: bool,
+    socket: Socket,
+}
+
 /// The sockets of a daemon. IPv6 ones are missing where the kernel has no IPv6.
 pub(super) struct ControlSockets {
-    sockets: Vec<(Port, bool, Socket)>,
+    sockets: Vec<Open>,
     client_port: u16,
     buffer: Vec<u8>,
     next: usize,
@@ -61,7 +67,7 @@ impl ControlSockets {
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(|(_, _, socket)| socket.as_fd())
+        self.sockets.iter().map(|open| open.socket.as_fd())
     }
 
     /// The next datagram of any socket, each in its turn; none: no socket has one.
@@ -69,7 +75,7 @@ impl ControlSockets {
         for _ in 0..self.sockets.len() {
             let index = self.next % self.sockets.len();
             self.next = index + 1;
-            let (port, _, socket) = &self.sockets[index];
+            let Open { port, socket, .. } = &self.sockets[index];
             let local_port = match port {
                 Port::Control => CONTROL_PORT,
                 Port::Client => self.client_port,
@@ -96,8 +102,8 @@ impl ControlSockets {
         let socket = self
             .sockets
             .iter()
-            .find(|(port, v6, _)| *port == from && *v6 == to.is_ipv6())
-            .map(|(_, _, socket)| socket)
+            .find(|open| open.port == from && open.v6 == to.is_ipv6())
+            .map(|open| &open.socket)
             .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
         let data = [IoSlice::new(payload)];
         let send = |control: &[ControlMessage<'_>]| match to {
@@ -159,7 +165,11 @@ fn is_delayed(error: &io::Error) -> bool {
     )
 }
 
-fn open_client() -> io::Result<(Vec<(Port, bool, Socket)>, u16)> {
+fn open_as(port: Port, v6: bool, socket: Socket) -> Open {
+    Open { port, v6, socket }
+}
+
+fn open_client() -> io::Result<(Vec<Open>, u16)> {
     for _ in 0..PORT_TRIES {
         let v4 = open_socket(Domain::IPV4, Ipv4Addr::UNSPECIFIED.into(), 0)?;
         let port = v4
@@ -168,12 +178,15 @@ fn open_client() -> io::Result<(Vec<(Port, bool, Socket)>, u16)> {
             .map_or(0, |address| address.port());
         match open_socket(Domain::IPV6, Ipv6Addr::UNSPECIFIED.into(), port) {
             Ok(v6) => {
-                let pair = vec![(Port::Client, false, v4), (Port::Client, true, v6)];
+                let pair = vec![
+                    open_as(Port::Client, false, v4),
+                    open_as(Port::Client, true, v6),
+                ];
                 return Ok((pair, port));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) if has_no_ipv6(&error) => {
-                return Ok((vec![(Port::Client, false, v4)], port));
+                return Ok((vec![open_as(Port::Client, false, v4)], port));
             }
             Err(error) => return Err(error),
         }
@@ -181,11 +194,11 @@ fn open_client() -> io::Result<(Vec<(Port, bool, Socket)>, u16)> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn open_pair(port: u16, kind: Port) -> io::Result<Vec<(Port, bool, Socket)>> {
+fn open_pair(port: u16, kind: Port) -> io::Result<Vec<Open>> {
     let v4 = open_socket(Domain::IPV4, Ipv4Addr::UNSPECIFIED.into(), port)?;
-    let mut sockets = vec![(kind, false, v4)];
+    let mut sockets = vec![open_as(kind, false, v4)];
     match open_socket(Domain::IPV6, Ipv6Addr::UNSPECIFIED.into(), port) {
-        Ok(v6) => sockets.push((kind, true, v6)),
+        Ok(v6) => sockets.push(open_as(kind, true, v6)),
         Err(error) if has_no_ipv6(&error) => {}
         Err(error) => return Err(error),
     }
