@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod arbitrary;
 pub(crate) mod fields;
 
 use std::collections::BTreeMap;
