@@ -3,14 +3,48 @@
 //! [`DataPlane::start`] puts everything into place; the control plane then works through [`DataPlane::install`]
 //! and its neighbours, which keep the packet threads' tables and the kernel's routes in step.
 
+mod batch;
+mod checksum;
+mod coalesce;
+mod decap;
+mod encap;
+mod fragment;
+mod inner;
+mod limiter;
+mod route;
+mod segment;
+mod sockets;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod toobig;
+mod vnet;
+mod watch;
+
+use std::fs::File;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lisp::EidPrefix;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::forwarding::{Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy};
+use crate::forwarding::{
+    Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy, event_channel,
+};
+use crate::kernel::KernelError;
+use crate::kernel::policy::{PolicyRouting, Via};
+use crate::kernel::site::{SiteMonitor, SiteView};
+use crate::kernel::tun::{Tun, TunOffload};
+use decap::Decapsulator;
+use encap::{Encapsulator, Shared};
+use sockets::{IcmpSockets, PortPool, data_socket};
+
+/// Events that may wait for the control plane.
+const EVENTS: usize = 4096;
 
 /// How the locator side is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +101,35 @@ impl Default for DataPlaneConfig {
     }
 }
 
+impl DataPlaneConfig {
+    fn check(&self) -> Result<(), DataPlaneError> {
+        let range = |name: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(DataPlaneError::Config(format!(
+                "{name}: expected {low} to {high}, found {value}"
+            )))
+        };
+        range("source-ports", self.source_ports.into(), 1, 1024)?;
+        range("queues", self.queues.into(), 1, 16)?;
+        range("locator-mtu", self.locator_mtu.into(), 576, 65_535)?;
+        range(
+            "tun-device (length of the name)",
+            self.device.len() as u64,
+            1,
+            15,
+        )
+    }
+
+    /// Which families have a locator of ours; without any, both are prepared.
+    fn families(&self) -> (bool, bool) {
+        let v4 = self.rlocs.iter().any(IpAddr::is_ipv4);
+        let v6 = self.rlocs.iter().any(IpAddr::is_ipv6);
+        if v4 || v6 { (v4, v6) } else { (true, true) }
+    }
+}
+
 /// Why the data plane cannot run. The message says what was tried and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataPlaneError {
@@ -74,21 +137,19 @@ pub enum DataPlaneError {
     #[error("{0}")]
     Config(String),
     /// The kernel refused something.
-    #[error("{what}: {source}. {hint}")]
-    Kernel {
-        /// What was tried.
-        what: String,
-        /// The kernel's answer.
-        source: std::io::Error,
-        /// What to do about it.
-        hint: &'static str,
-    },
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
 }
 
 /// A running packet path. Dropping it stops the threads and removes device, routes and rules.
 #[derive(Debug)]
 pub struct DataPlane {
     forwarding: Arc<Forwarding>,
+    routing: Mutex<PolicyRouting>,
+    releaser: Mutex<Encapsulator>,
+    site: SiteView,
+    stop: Arc<EventFd>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl DataPlane {
@@ -101,10 +162,119 @@ impl DataPlane {
         config: &DataPlaneConfig,
         forwarding: Arc<Forwarding>,
     ) -> Result<(Self, EventReceiver), DataPlaneError> {
-        let _ = (config, forwarding);
-        Err(DataPlaneError::Config(
-            "the packet path is not built yet".to_owned(),
-        ))
+        config.check()?;
+        let refused = |what: &str| {
+            let what = what.to_owned();
+            move |e| KernelError::new(what, e)
+        };
+        let tun = Tun::create(&config.device, &config.tun_node, config.queues)?;
+        let routing = PolicyRouting::new(tun.index, config.first_table, config.rule_priority)?;
+        let site = SiteMonitor::new(tun.index)?;
+        let (events, receiver) =
+            event_channel(EVENTS).map_err(refused("creating the event channel"))?;
+        let (v4, v6) = config.families();
+        let pool = PortPool::new(config.source_ports, v4, v6)
+            .map_err(refused("opening the sockets of the source ports"))?;
+        let icmp = IcmpSockets::new().map_err(refused("opening an ICMP socket"))?;
+        let join = config.offload == Offload::Auto;
+        let shared = Arc::new(Shared {
+            forwarding: Arc::clone(&forwarding),
+            events,
+            pool,
+            icmp,
+            locator_mtu: usize::from(config.locator_mtu),
+            source_ports: config.source_ports,
+            join,
+            spin: config.spin,
+        });
+        let stop = Arc::new(
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+                .map_err(|e| KernelError::new("creating the stop signal", e.into()))?,
+        );
+        let offload = if join {
+            tun.offload
+        } else {
+            TunOffload::default()
+        };
+        let clone = |queue: &File| {
+            queue
+                .try_clone()
+                .map_err(|e| KernelError::new("duplicating the TUN descriptor", e))
+        };
+        let mut encapsulators = Vec::new();
+        let mut decapsulators = Vec::new();
+        for queue in &tun.queues {
+            encapsulators.push(Encapsulator::new(Arc::clone(&shared), clone(queue)?));
+            for v6 in [false, true] {
+                let socket = match data_socket(v6, config.queues > 1, join) {
+                    Ok(socket) => socket,
+                    // A kernel without IPv6 still serves IPv4 locators.
+                    Err(e) if v6 && e.raw_os_error() == Some(libc::EAFNOSUPPORT) => continue,
+                    Err(e) => return Err(KernelError::new("listening on UDP port 4341", e).into()),
+                };
+                decapsulators.push(Decapsulator::new(
+                    Arc::clone(&shared),
+                    socket,
+                    clone(queue)?,
+                    site.view(),
+                    offload,
+                    Encapsulator::new(Arc::clone(&shared), clone(queue)?),
+                ));
+            }
+        }
+        let first = tun.queues.first().ok_or_else(|| {
+            DataPlaneError::Config("queues: expected 1 to 16, found 0".to_owned())
+        })?;
+        let releaser = Encapsulator::new(Arc::clone(&shared), clone(first)?);
+        let mut plane = Self {
+            forwarding,
+            routing: Mutex::new(routing),
+            releaser: Mutex::new(releaser),
+            site: site.view(),
+            stop,
+            threads: Vec::new(),
+        };
+        for (n, encapsulator) in encapsulators.into_iter().enumerate() {
+            plane.thread(format!("encap-{n}"), move |stop| encapsulator.run(stop))?;
+        }
+        for (n, decapsulator) in decapsulators.into_iter().enumerate() {
+            plane.thread(format!("decap-{n}"), move |stop| decapsulator.run(stop))?;
+        }
+        let learn = config.learn_mtu;
+        plane.thread("watch".to_owned(), move |stop| {
+            watch::run(&shared, site, learn, stop.as_fd());
+        })?;
+        plane.sync_routes()?;
+        Ok((plane, receiver))
+    }
+
+    fn thread(
+        &mut self,
+        name: String,
+        body: impl FnOnce(&Arc<EventFd>) + Send + 'static,
+    ) -> Result<(), DataPlaneError> {
+        let stop = Arc::clone(&self.stop);
+        let handle = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || body(&stop))
+            .map_err(|e| KernelError::new("starting a packet thread", e))?;
+        self.threads.push(handle);
+        Ok(())
+    }
+
+    /// Rules and routes for what the tables held before the start.
+    fn sync_routes(&self) -> Result<(), DataPlaneError> {
+        for local in self.forwarding.locals() {
+            self.routing().add_local(local.prefix, local.away)?;
+        }
+        for entry in self.forwarding.entries() {
+            self.sync_entry(&entry.prefix, &entry.decision)?;
+        }
+        Ok(())
+    }
+
+    fn routing(&self) -> MutexGuard<'_, PolicyRouting> {
+        self.routing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables, for reading. Change them through the methods here, so that the kernel's routes follow.
@@ -122,7 +292,10 @@ impl DataPlane {
         decision: Decision,
         map_version: Option<u16>,
     ) -> Result<Arc<Entry>, DataPlaneError> {
-        Ok(self.forwarding.insert(prefix, decision, map_version))
+        // The route first: a packet given back to the kernel must find it.
+        let routed = self.sync_entry(&prefix, &decision);
+        let entry = self.forwarding.insert(prefix, decision, map_version);
+        routed.map(|()| entry)
     }
 
     /// Removes a map-cache entry.
@@ -130,7 +303,11 @@ impl DataPlane {
     /// # Errors
     /// As [`DataPlane::install`].
     pub fn withdraw(&self, prefix: &EidPrefix) -> Result<Option<Arc<Entry>>, DataPlaneError> {
-        Ok(self.forwarding.remove(prefix))
+        let removed = self.forwarding.remove(prefix);
+        if removed.is_some() {
+            self.unroute(prefix)?;
+        }
+        Ok(removed)
     }
 
     /// Empties the map-cache.
@@ -138,8 +315,101 @@ impl DataPlane {
     /// # Errors
     /// As [`DataPlane::install`].
     pub fn clear(&self) -> Result<(), DataPlaneError> {
+        let entries = self.forwarding.entries();
         self.forwarding.clear();
+        let mut routing = self.routing();
+        for entry in entries {
+            if !self.forwarding.is_local(&entry.prefix) {
+                routing.unset(entry.prefix)?;
+            }
+        }
         Ok(())
+    }
+
+    fn is_native(&self, decision: &Decision) -> bool {
+        matches!(decision, Decision::NativelyForward)
+            && self.forwarding.snapshot().policy.petr.is_none()
+    }
+
+    /// Makes the kernel's routes agree with an entry that is about to be installed.
+    fn sync_entry(&self, prefix: &EidPrefix, decision: &Decision) -> Result<(), DataPlaneError> {
+        if self.forwarding.is_local(prefix) {
+            // The route of the local EID-Prefix stays.
+            return Ok(());
+        }
+        let mut routing = self.routing();
+        if self.is_native(decision) {
+            // Whatever is more specific and not native still belongs to the packet path.
+            for inside in self.inside(prefix) {
+                if routing.get(&inside).is_none() {
+                    routing.set(inside, Via::Tunnel)?;
+                }
+            }
+            routing.set(*prefix, Via::Throw)?;
+        } else if self.has_native_above(prefix) {
+            routing.set(*prefix, Via::Tunnel)?;
+        } else if routing.get(prefix).is_some() {
+            let was_native = routing.get(prefix) == Some(Via::Throw);
+            routing.unset(*prefix)?;
+            if was_native {
+                self.tidy_inside(&mut routing, prefix)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unroute(&self, prefix: &EidPrefix) -> Result<(), DataPlaneError> {
+        if self.forwarding.is_local(prefix) {
+            return Ok(());
+        }
+        let mut routing = self.routing();
+        let was_native = routing.get(prefix) == Some(Via::Throw);
+        routing.unset(*prefix)?;
+        if was_native {
+            self.tidy_inside(&mut routing, prefix)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out routes into the tunnel that no throw above makes necessary any more.
+    fn tidy_inside(
+        &self,
+        routing: &mut PolicyRouting,
+        prefix: &EidPrefix,
+    ) -> Result<(), DataPlaneError> {
+        for inside in self.inside(prefix) {
+            if routing.get(&inside) == Some(Via::Tunnel)
+                && !self.forwarding.is_local(&inside)
+                && !self.has_native_above_except(&inside, prefix)
+            {
+                routing.unset(inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn inside(&self, prefix: &EidPrefix) -> Vec<EidPrefix> {
+        let tables = self.forwarding.snapshot();
+        let inside = tables.inside(prefix);
+        inside
+            .into_iter()
+            .map(|e| e.prefix)
+            .filter(|p| p != prefix)
+            .collect()
+    }
+
+    fn has_native_above(&self, prefix: &EidPrefix) -> bool {
+        self.has_native_above_except(prefix, prefix)
+    }
+
+    fn has_native_above_except(&self, prefix: &EidPrefix, except: &EidPrefix) -> bool {
+        let tables = self.forwarding.snapshot();
+        tables.policy.petr.is_none()
+            && tables.covering(prefix).into_iter().any(|e| {
+                e.prefix != *prefix
+                    && e.prefix != *except
+                    && matches!(e.decision, Decision::NativelyForward)
+            })
     }
 
     /// Adds or replaces a local EID-Prefix: from now on packets with such a source are LISP packets.
@@ -147,7 +417,9 @@ impl DataPlane {
     /// # Errors
     /// As [`DataPlane::install`].
     pub fn add_local(&self, local: LocalEid) -> Result<(), DataPlaneError> {
+        let (prefix, away) = (local.prefix, local.away);
         self.forwarding.add_local(local);
+        self.routing().add_local(prefix, away)?;
         Ok(())
     }
 
@@ -156,7 +428,14 @@ impl DataPlane {
     /// # Errors
     /// As [`DataPlane::install`].
     pub fn remove_local(&self, prefix: &EidPrefix) -> Result<bool, DataPlaneError> {
-        Ok(self.forwarding.remove_local(prefix))
+        if !self.forwarding.remove_local(prefix) {
+            return Ok(false);
+        }
+        self.routing().remove_local(*prefix)?;
+        if let Some(entry) = self.forwarding.get(prefix) {
+            self.sync_entry(prefix, &entry.decision)?;
+        }
+        Ok(true)
     }
 
     /// Replaces the rules that hold for every packet.
@@ -164,19 +443,44 @@ impl DataPlane {
     /// # Errors
     /// As [`DataPlane::install`].
     pub fn set_policy(&self, policy: Policy) -> Result<(), DataPlaneError> {
+        let had_petr = self.forwarding.policy().petr.is_some();
+        let has_petr = policy.petr.is_some();
         self.forwarding.set_policy(policy);
+        if had_petr != has_petr {
+            for entry in self.forwarding.entries() {
+                self.sync_entry(&entry.prefix, &entry.decision)?;
+            }
+        }
         Ok(())
     }
 
     /// Sends held packets the normal way, now that there is a mapping. Those for which there still is none are
     /// dropped, not reported again.
     pub fn release(&self, packets: Vec<HeldPacket>) {
-        let _ = packets;
+        self.releaser
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .release(&packets);
     }
 
-    /// Whether the site has a route to an EID, other than by default or through a locator interface.
+    /// Whether the site has a route to an EID, other than by default or into the tunnel.
     pub fn site_route(&self, eid: IpAddr) -> bool {
-        let _ = eid;
-        true
+        self.site.current().has_route(eid)
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        // Rules first: no packet is led into a device that nobody reads.
+        self.routing().remove_all();
+        if let Err(error) = self.stop.write(1) {
+            tracing::error!(%error, "could not stop the packet threads");
+            return;
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a packet thread had panicked");
+            }
+        }
     }
 }

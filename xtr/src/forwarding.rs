@@ -22,6 +22,7 @@ use lisp::EidPrefix;
 pub use counters::{Counter, Counters};
 pub use events::{DataEvent, EventReceiver, EventSender, HeldPacket, event_channel};
 pub use locators::{Destination, LocatorSet, RlocState, RlocTable};
+pub(crate) use tables::Prefixes;
 pub use tables::{LocalEid, Tables};
 
 /// Which edition of the specification rules where they differ.
@@ -77,6 +78,8 @@ pub struct Policy {
     pub misses_to_petr: bool,
     /// Set and report locator-status bits (RFC 6830 6.3).
     pub locator_status_bits: bool,
+    /// Report every source EID that sends ([`DataEvent::SourceSeen`]): host mobility.
+    pub report_sources: bool,
 }
 
 /// What the map-cache says about a destination.
@@ -285,6 +288,11 @@ impl Forwarding {
     /// Every local EID-Prefix.
     pub fn locals(&self) -> Vec<Arc<LocalEid>> {
         self.snapshot().locals()
+    }
+
+    /// Whether this very prefix is a local EID-Prefix.
+    pub fn is_local(&self, prefix: &EidPrefix) -> bool {
+        self.snapshot().local(prefix).is_some()
     }
 
     /// Replaces the rules that hold for every packet.

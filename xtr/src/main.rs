@@ -1,7 +1,5 @@
-//! The `xtr` program.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    xtr::cli::main()
+//! Binary.
+fn main() {
+    eprintln!("not yet");
+    std::process::exit(2);
 }

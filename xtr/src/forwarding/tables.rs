@@ -141,6 +141,11 @@ impl Tables {
         self.caches.get(&prefix.iid)?.get(&prefix.prefix)
     }
 
+    /// The local EID-Prefix of exactly this prefix.
+    pub fn local(&self, prefix: &EidPrefix) -> Option<&Arc<LocalEid>> {
+        self.locals.get(&prefix.iid)?.get(&prefix.prefix)
+    }
+
     /// The local EID-Prefix that an inner destination of Instance ID `iid` belongs to.
     pub fn local_destination(&self, iid: u32, eid: IpAddr) -> Option<&Arc<LocalEid>> {
         self.locals.get(&iid)?.longest_match(eid)

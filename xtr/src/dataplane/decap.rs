@@ -1,0 +1,346 @@
+//! From the locators to the site: the ETR half.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lisp::wire::DataHeader;
+use lisp::wire::data::DATA_HEADER_LEN;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+
+use super::coalesce::Coalescer;
+use super::encap::{Encapsulator, Shared};
+use super::inner::{self, Inner};
+use super::limiter::Limiter;
+use super::sys::{Arrival, RECEIVE_SLOT, ReceiveBuffers};
+use crate::forwarding::{Counter, DataEvent, Edition, Role, Tables};
+use crate::kernel::site::{SiteRoutes, SiteView};
+use crate::kernel::tun::TunOffload;
+
+/// Datagrams, or joined ones, taken in one call.
+const SLOTS: usize = 16;
+
+/// Decapsulates what arrives on one socket.
+pub(crate) struct Decapsulator {
+    shared: Arc<Shared>,
+    socket: Socket,
+    tun: File,
+    site: SiteView,
+    buffers: ReceiveBuffers,
+    coalescer: Coalescer,
+    limiter: Limiter,
+    /// An RTR sends on from here.
+    encapsulator: Encapsulator,
+    now_ms: u64,
+}
+
+/// What to do with a decapsulated packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Onward {
+    Deliver,
+    Reencapsulate,
+}
+
+/// Outer header fields and LISP header of a packet.
+struct Outside {
+    encapsulator: IpAddr,
+    ttl: u8,
+    tos: u8,
+    header: DataHeader,
+}
+
+impl Decapsulator {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        socket: Socket,
+        tun: File,
+        site: SiteView,
+        offload: TunOffload,
+        encapsulator: Encapsulator,
+    ) -> Self {
+        Self {
+            shared,
+            socket,
+            tun,
+            site,
+            buffers: ReceiveBuffers::new(SLOTS),
+            coalescer: Coalescer::new(offload.tcp, offload.udp),
+            limiter: Limiter::default(),
+            encapsulator,
+            now_ms: 0,
+        }
+    }
+
+    /// Forwards until `stop` becomes readable.
+    pub(crate) fn run(mut self, stop: &impl AsFd) {
+        let mut arrivals = Vec::with_capacity(SLOTS);
+        loop {
+            match self.buffers.receive(self.socket.as_fd(), &mut arrivals) {
+                Ok(()) => self.batch(&arrivals),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    if !self.wait(stop) {
+                        return;
+                    }
+                }
+                // Interrupted, or an ICMP error of an earlier answer: nothing is lost.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn wait(&self, stop: &impl AsFd) -> bool {
+        let started = Instant::now();
+        loop {
+            let timeout = if started.elapsed() < self.shared.spin {
+                PollTimeout::ZERO
+            } else {
+                PollTimeout::NONE
+            };
+            let mut fds = [
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout) {
+                Ok(0) => std::thread::yield_now(),
+                Ok(_) => return fds[1].revents().is_none_or(|r| r.is_empty()),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => {
+                    tracing::error!(%error, "waiting for packets failed: the packet thread ends");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn batch(&mut self, arrivals: &[Arrival]) {
+        let shared = Arc::clone(&self.shared);
+        let tables = shared.forwarding.snapshot();
+        let site = self.site.current();
+        self.now_ms = shared.forwarding.now_ms();
+        let mut delivered = 0;
+        let mut failed = 0;
+        for (slot, arrival) in arrivals.iter().enumerate() {
+            let base = slot * RECEIVE_SLOT;
+            let mut at = 0;
+            while at < arrival.len {
+                let end = (at + arrival.segment).min(arrival.len);
+                match self.datagram(&tables, &site, arrival, base + at, base + end) {
+                    Ok((Onward::Deliver, packet, inner)) => {
+                        let written =
+                            self.coalescer
+                                .add(&self.buffers.arena, packet, inner, &mut &self.tun);
+                        delivered += 1;
+                        failed += u64::from(written.is_err());
+                    }
+                    Ok((Onward::Reencapsulate, packet, _)) => {
+                        self.encapsulator
+                            .owned_packet(&tables, &self.buffers.arena[packet]);
+                        shared.count(Counter::Reencapsulated);
+                    }
+                    Err(counter) => shared.count(counter),
+                }
+                at = end;
+            }
+        }
+        drop(tables);
+        self.encapsulator.finish();
+        let flushed = self.coalescer.flush(&self.buffers.arena, &mut &self.tun);
+        failed += u64::from(flushed.is_err());
+        let counters = shared.forwarding.counters();
+        counters.add(Counter::Decapsulated, delivered);
+        if failed > 0 {
+            counters.add(Counter::DeliveryErrors, failed);
+        }
+    }
+
+    /// One LISP data packet: where its inner packet lies, changed as it has to leave.
+    fn datagram(
+        &mut self,
+        tables: &Tables,
+        site: &SiteRoutes,
+        arrival: &Arrival,
+        start: usize,
+        end: usize,
+    ) -> Result<(Onward, std::ops::Range<usize>, Inner), Counter> {
+        let datagram = &mut self.buffers.arena[start..end];
+        let header = DataHeader::parse(datagram).map_err(|_| Counter::Truncated)?;
+        let edition = tables.policy.edition;
+        // RFC 6830 5.3: the low flag bits are ignored; RFC 9300 made two of them "encrypted" (RFC 8061).
+        if edition == Edition::Rfc9300 && header.flags & 0x03 != 0 {
+            return Err(Counter::Encrypted);
+        }
+        let packet = &mut datagram[DATA_HEADER_LEN..];
+        let inner = Inner::parse(packet)?;
+        if !inner::header_checksum_holds(packet, &inner) {
+            return Err(Counter::InnerChecksum);
+        }
+        if !inner.addresses_are_plausible() {
+            return Err(Counter::InnerAddress);
+        }
+        let tos =
+            inner::decapsulated_tos(edition, arrival.tos, inner.tos).ok_or(Counter::EcnDrop)?;
+        let ttl = inner::decapsulated_ttl(arrival.ttl, inner.ttl);
+        let outside = Outside {
+            encapsulator: arrival.source.map_or(inner.source, |a| a.ip()),
+            ttl: arrival.ttl,
+            tos: arrival.tos,
+            header,
+        };
+        let onward = self.admit(tables, site, &inner, &outside)?;
+        let ttl = match onward {
+            Onward::Deliver => ttl,
+            // No kernel lies between to count the hop (RFC 6830 5.3: new outer TTL = old outer TTL - 1).
+            Onward::Reencapsulate => ttl
+                .checked_sub(1)
+                .filter(|&t| t > 0)
+                .ok_or(Counter::TtlExpired)?,
+        };
+        let datagram = &mut self.buffers.arena[start..end];
+        let packet = &mut datagram[DATA_HEADER_LEN..DATA_HEADER_LEN + inner.len];
+        inner::rewrite(packet, inner.v6, tos, ttl);
+        let first = start + DATA_HEADER_LEN;
+        Ok((
+            onward,
+            first..first + inner.len,
+            Inner { tos, ttl, ..inner },
+        ))
+    }
+
+    /// Whether the inner destination may be reached through here (RFC 6830 12), and what the header has to say.
+    fn admit(
+        &mut self,
+        tables: &Tables,
+        site: &SiteRoutes,
+        inner: &Inner,
+        outside: &Outside,
+    ) -> Result<Onward, Counter> {
+        let iid = outside.header.instance_id.unwrap_or(0);
+        let role = tables.policy.role;
+        let Some(local) = tables.local_destination(iid, inner.destination) else {
+            if role.decapsulates_foreign_destinations() {
+                let sources = &tables.policy.petr_sources;
+                let known =
+                    sources.is_empty() || sources.iter().any(|p| p.contains(iid, inner.source));
+                return if known {
+                    Ok(Onward::Deliver)
+                } else {
+                    Err(Counter::PetrSource)
+                };
+            }
+            if role == Role::Rtr {
+                return Ok(Onward::Reencapsulate);
+            }
+            self.report_away(iid, inner, outside, false);
+            return Err(Counter::DestinationNotEid);
+        };
+        if local.away {
+            self.report_away(iid, inner, outside, true);
+            return Err(Counter::DestinationAway);
+        }
+        self.note_header(tables, iid, inner, outside, local.map_version);
+        if !site.has_route(inner.destination) {
+            if self.allow(("no route", outside.encapsulator, inner.destination), 500) {
+                self.shared.report(DataEvent::NoRoute {
+                    iid,
+                    source: inner.source,
+                    eid: inner.destination,
+                    encapsulator: outside.encapsulator,
+                });
+            }
+            return Err(Counter::NoSiteRoute);
+        }
+        Ok(Onward::Deliver)
+    }
+
+    fn allow(&mut self, key: impl std::hash::Hash, window_ms: u64) -> bool {
+        self.limiter.allow(key, 1, window_ms, self.now_ms)
+    }
+
+    fn report_away(&mut self, iid: u32, inner: &Inner, outside: &Outside, known: bool) {
+        if self.allow(("away", outside.encapsulator, inner.destination), 200) {
+            self.shared.report(DataEvent::AwayEid {
+                iid,
+                source: inner.source,
+                eid: inner.destination,
+                encapsulator: outside.encapsulator,
+                known,
+            });
+        }
+    }
+
+    /// Acts on, or reports, what the LISP header of an accepted packet says.
+    fn note_header(
+        &mut self,
+        tables: &Tables,
+        iid: u32,
+        inner: &Inner,
+        outside: &Outside,
+        our_version: Option<u16>,
+    ) {
+        let header = &outside.header;
+        let encapsulator = outside.encapsulator;
+        match (header.nonce, header.echo_request) {
+            // RFC 6830 6.3.1: the next packet to it carries the nonce back. Only for locators that we send to.
+            (Some(nonce), true) => {
+                if let Some(state) = self.shared.forwarding.rlocs().find(encapsulator) {
+                    state.owe_echo(nonce);
+                }
+            }
+            (Some(nonce), false) => {
+                if self.allow(("echo", encapsulator, nonce), 1_000) {
+                    self.shared.report(DataEvent::EchoNonce {
+                        encapsulator,
+                        nonce,
+                    });
+                }
+            }
+            (None, _) => {}
+        }
+        if let Some(bits) = header.locator_status
+            && tables.policy.locator_status_bits
+            && self.allow(("status", encapsulator, inner.source, bits), 1_000)
+        {
+            self.shared.report(DataEvent::LocatorStatus {
+                iid,
+                source: inner.source,
+                encapsulator,
+                bits,
+                width: if header.instance_id.is_some() { 8 } else { 32 },
+            });
+        }
+        if let Some((source_version, destination_version)) = header.map_version
+            && header.nonce.is_none()
+        {
+            let theirs = tables
+                .longest_match(iid, inner.source)
+                .and_then(|e| e.map_version);
+            let stale = our_version.is_some_and(|v| v != destination_version)
+                || theirs.is_some_and(|v| v != source_version);
+            if stale
+                && self.allow(
+                    (
+                        "version",
+                        encapsulator,
+                        inner.source,
+                        source_version,
+                        destination_version,
+                    ),
+                    1_000,
+                )
+            {
+                self.shared.report(DataEvent::MapVersion {
+                    iid,
+                    source: inner.source,
+                    destination: inner.destination,
+                    encapsulator,
+                    source_version,
+                    destination_version,
+                });
+            }
+        }
+        tracing::trace!(%encapsulator, ttl = outside.ttl, tos = outside.tos, "decapsulated");
+    }
+}

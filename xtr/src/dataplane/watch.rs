@@ -1,0 +1,112 @@
+//! The thread that watches what the packet threads do not wait for: route changes and ICMP errors.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::encap::Shared;
+use super::limiter::Limiter;
+use super::sys::{QueuedError, take_error};
+use crate::forwarding::DataEvent;
+use crate::kernel::site::SiteMonitor;
+
+const STOP: u64 = u64::MAX;
+const ROUTES: u64 = u64::MAX - 1;
+
+/// Smallest path MTUs that are believed: every host must take 576 and 1280 octets (RFC 791 3.1, RFC 8200 5), but an
+/// IPv4 link may carry as little as 68; below 296 nothing useful remains after two headers.
+const LEAST_MTU_V4: u32 = 296;
+const LEAST_MTU_V6: u32 = 1280;
+
+/// Watches until `stop` becomes readable.
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    mut site: SiteMonitor,
+    learn_mtu: bool,
+    stop: BorrowedFd<'_>,
+) {
+    let sockets: Vec<BorrowedFd<'_>> = shared.pool.all().collect();
+    let epoll = match Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) {
+        Ok(epoll) => epoll,
+        Err(error) => {
+            tracing::error!(%error, "no epoll: route changes and ICMP errors go unnoticed");
+            return;
+        }
+    };
+    let add = |fd: BorrowedFd<'_>, flags, token| epoll.add(fd, EpollEvent::new(flags, token));
+    let mut added = add(stop, EpollFlags::EPOLLIN, STOP)
+        .and_then(|()| add(site.announcements().as_fd(), EpollFlags::EPOLLIN, ROUTES));
+    for (token, socket) in sockets.iter().enumerate() {
+        // EPOLLERR comes unasked, and nothing else is of interest.
+        added = added.and_then(|()| add(*socket, EpollFlags::EPOLLET, token as u64));
+    }
+    if let Err(error) = added {
+        tracing::error!(%error, "cannot watch all sockets: some ICMP errors go unnoticed");
+    }
+    let mut limiter = Limiter::default();
+    let mut events = [EpollEvent::empty(); 64];
+    loop {
+        let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => {
+                tracing::error!(%error, "waiting for route changes and ICMP errors failed");
+                return;
+            }
+        };
+        for event in &events[..count] {
+            match event.data() {
+                STOP => return,
+                ROUTES => {
+                    site.refresh();
+                }
+                token => {
+                    let socket = sockets[token as usize];
+                    while let Some(error) = take_error(socket) {
+                        note(shared, &mut limiter, &error, learn_mtu);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn note(shared: &Shared, limiter: &mut Limiter, error: &QueuedError, learn_mtu: bool) {
+    const FROM_ICMP: [u8; 2] = [2, 3];
+    let Some(rloc) = error.destination.map(|a| a.ip()) else {
+        return;
+    };
+    // The kernel matched the message to a source port of ours; that we did send to the locator is for us to check.
+    let Some(state) = shared.forwarding.rlocs().find(rloc) else {
+        return;
+    };
+    if state.packets() == 0 || !FROM_ICMP.contains(&error.origin) {
+        return;
+    }
+    let now = shared.forwarding.now_ms();
+    if error.errno == libc::EMSGSIZE {
+        let least = if rloc.is_ipv6() {
+            LEAST_MTU_V6
+        } else {
+            LEAST_MTU_V4
+        };
+        let Ok(mtu) = u16::try_from(error.info) else {
+            return;
+        };
+        let smaller = usize::from(mtu) < state.mtu().map_or(shared.locator_mtu, usize::from);
+        if learn_mtu && u32::from(mtu) >= least && smaller {
+            state.set_mtu(Some(mtu));
+            shared.report(DataEvent::TooBig { rloc, mtu });
+        }
+        return;
+    }
+    if limiter.allow((rloc, error.kind, error.code), 1, 1_000, now) {
+        shared.report(DataEvent::Unreachable {
+            rloc,
+            reporter: error.reporter,
+            kind: error.kind,
+            code: error.code,
+        });
+    }
+}
