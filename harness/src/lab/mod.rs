@@ -3,22 +3,26 @@
 pub(crate) mod build;
 mod clock;
 mod error;
+mod gauge;
 mod ping;
 mod processes;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::capture::{Mark, Recording};
+use crate::capture::{Capture, Interface, Mark, Noise, Recording, Tap};
 use crate::inline::Inline;
 use crate::sys::netns::Namespace;
 use crate::topology::Topology;
 use build::Networks;
 pub(crate) use clock::Clock;
 pub use error::LabError;
+use gauge::Gauge;
 pub use ping::{Ping, PingError};
 use processes::Processes;
+pub use watch::Watch;
 
 /// How a lab is made.
 #[derive(Debug)]
@@ -59,8 +63,10 @@ pub struct Lab {
     topology: Topology,
     clock: Clock,
     marks: Mutex<Vec<Mark>>,
-    // Before the networks: they are dropped in this order, and programs go first.
+    // Dropped in this order: programs go first, the networks last.
     processes: Processes,
+    capture: Option<Capture>,
+    gauge: Gauge,
     networks: Networks,
 }
 
@@ -83,11 +89,23 @@ impl Lab {
             })
             .collect();
         let networks = on_own_thread("lab-build", || build::build(topology, &|n| relayed[n]))??;
+        let clock = Clock::start();
+        let capture = if options.capture {
+            let taps = taps(topology, &networks, &options.inline);
+            let capture = Capture::start(taps, clock, options.capture_limit)
+                .map_err(|error| LabError::kernel("opening the captures", error))?;
+            Some(capture)
+        } else {
+            None
+        };
         Ok(Lab {
             topology: topology.clone(),
-            clock: Clock::start(),
+            clock,
             marks: Mutex::new(Vec::new()),
             processes: Processes::new(&options),
+            capture,
+            gauge: Gauge::start(clock)
+                .map_err(|error| LabError::kernel("starting a thread", error))?,
             networks,
         })
     }
@@ -156,19 +174,64 @@ impl Lab {
         self.clock.now()
     }
 
-    /// Ends everything and hands over what was recorded.
-    pub fn finish(self) -> Recording {
+    /// How much the host has held the lab up so far.
+    pub fn noise(&self) -> Noise {
+        self.gauge.read()
+    }
+
+    /// Ends everything and hands over what was recorded: every packet that passed a link before the call.
+    pub fn finish(mut self) -> Recording {
+        let (packets, drops) = match &mut self.capture {
+            Some(capture) => capture.finish(),
+            None => Default::default(),
+        };
+        let noise = self.gauge.read();
         let processes = self.processes.finish();
+        let interfaces = self
+            .capture
+            .as_ref()
+            .map(|capture| capture.interfaces.clone());
         Recording {
+            interfaces: interfaces.unwrap_or_default(),
+            packets,
+            drops,
+            noise,
             marks: self
                 .marks
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
             processes,
-            ..Recording::default()
         }
     }
+}
+
+/// Where the links are captured: at the first end, or at the end away from a victim.
+fn taps(topology: &Topology, networks: &Networks, inline: &[Inline]) -> Vec<Tap> {
+    let mut taps = Vec::new();
+    for (number, link) in topology.links.iter().enumerate() {
+        if !link.capture {
+            continue;
+        }
+        let victim = inline.iter().find(|inline| inline.link == link.name);
+        let side = usize::from(victim.is_some_and(|inline| link.end(&inline.victim) == Some(0)));
+        let (near, far) = (&link.ends[side].node, &link.ends[1 - side].node);
+        let Some(node) = topology.nodes.iter().position(|node| node.name == *near) else {
+            continue;
+        };
+        taps.push(Tap {
+            interface: Arc::new(Interface {
+                name: format!("{}@{near}", link.name),
+                link: link.name.clone(),
+                near: near.clone(),
+                far: far.clone(),
+                link_type: 1,
+            }),
+            namespace: networks.nodes[node].clone(),
+            index: networks.indexes[number][side],
+        });
+    }
+    taps
 }
 
 fn check_inline(topology: &Topology, inline: &Inline) -> Result<(), LabError> {

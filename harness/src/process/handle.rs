@@ -191,11 +191,6 @@ impl ProcessHandle {
         }
     }
 
-    /// Waits until everything that it printed has been read. Only useful when it and its children have ended.
-    pub(crate) fn wait_output(&self, deadline: Instant) -> bool {
-        self.0.log.wait_closed(deadline)
-    }
-
     /// Waits for a process that has been killed.
     pub(crate) fn reap(&self) {
         let mut guard = self.lock();

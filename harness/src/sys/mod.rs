@@ -4,3 +4,4 @@ pub(crate) mod ethtool;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod pidfd;
+pub(crate) mod ring;
