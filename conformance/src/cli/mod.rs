@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it.
 
 mod coverage;
+mod dissect;
 mod graph;
 
 use std::fmt::Display;
@@ -20,6 +21,8 @@ struct Cli {
 enum Command {
     /// How much of the requirement catalogue the suite judges.
     Coverage(coverage::Args),
+    /// Show every field of packets with its offset, bits, value and section.
+    Dissect(dissect::Args),
     /// Draw a topology: SVG, or Mermaid text.
     Graph(graph::Args),
 }
@@ -41,6 +44,7 @@ pub(crate) enum Exit {
 pub(crate) fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Coverage(args) => coverage::run(&args),
+        Command::Dissect(args) => dissect::run(&args),
         Command::Graph(args) => graph::run(&args),
     };
     ExitCode::from(exit as u8)

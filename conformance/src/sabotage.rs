@@ -1,0 +1,197 @@
+//! Tampering with what a box sends or gets, so that a case can be shown to turn red.
+//!
+//! Outgoing packets are broken; incoming bad packets are repaired on the way in, which looks from outside exactly like an
+//! implementation that accepts bad input. Lengths, checksums and, with a key, authentication are made right again, so
+//! that only what was meant is wrong.
+
+use std::net::IpAddr;
+
+use harness::inline::{PacketFate, Way};
+use lisp::auth::AuthKey;
+use lisp::ip::{IpHeader, IpPacket, UDP_HEADER_LEN, UdpDatagram};
+use lisp::wire::data::DATA_HEADER_LEN;
+use lisp::wire::{ControlMessage, DataHeader, Ecm};
+use lisp::{CONTROL_PORT, DATA_PORT};
+
+use crate::catalogue::Req;
+
+/// One way to tamper.
+#[derive(Debug, Clone, Copy)]
+pub struct Sabotage {
+    /// What is done, in a few words: `clears the A bit`. Unique in its case.
+    pub name: &'static str,
+    /// The victim.
+    pub node: &'static str,
+    /// Its links that are tampered with; all if empty.
+    pub links: &'static [&'static str],
+    /// The requirements that it must make fail.
+    pub kills: &'static [Req],
+    /// Makes the function that every packet of the links passes.
+    pub tamper: fn() -> Tamper,
+}
+
+/// A function that every packet passes; it may keep state.
+pub type Tamper = Box<dyn FnMut(Way, &mut Frame<'_>) -> PacketFate + Send>;
+
+/// A packet that is being tampered with, from the Ethernet header on.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    octets: &'a mut Vec<u8>,
+    /// When it passes, in ns on the clock of the lab.
+    pub time_ns: u64,
+}
+
+const ETHERNET: usize = 14;
+
+impl<'a> Frame<'a> {
+    /// Wraps a frame.
+    pub fn new(octets: &'a mut Vec<u8>, time_ns: u64) -> Frame<'a> {
+        Frame { octets, time_ns }
+    }
+
+    /// What it says.
+    pub fn ip(&self) -> Option<crate::decode::Ip> {
+        crate::decode::ethernet(self.octets)
+    }
+
+    /// The control message, not looking into an Encapsulated Control Message.
+    pub fn control(&self) -> Option<ControlMessage> {
+        match crate::decode::lisp(&self.ip()?) {
+            crate::decode::Lisp::Control { message, .. } => Some(*message),
+            _ => None,
+        }
+    }
+
+    /// Changes the control message, inside an Encapsulated Control Message where there is one. `change` says whether it
+    /// changed anything. Returns whether anything was changed.
+    pub fn edit_control(&mut self, change: impl FnOnce(&mut ControlMessage) -> bool) -> bool {
+        self.edit_udp(|ports, payload| {
+            if ports.0 != CONTROL_PORT && ports.1 != CONTROL_PORT {
+                return false;
+            }
+            let Ok(mut message) = ControlMessage::parse(payload) else { return false };
+            let changed = match &mut message {
+                ControlMessage::Encapsulated(ecm) => edit_ecm(ecm, change),
+                plain => change(plain),
+            };
+            if changed {
+                *payload = message.to_vec();
+            }
+            changed
+        })
+    }
+
+    /// As [`edit_control`](Self::edit_control), and signs the Map-Register or Map-Notify again.
+    pub fn edit_signed(&mut self, key: &AuthKey, change: impl FnOnce(&mut ControlMessage) -> bool) -> bool {
+        self.edit_control(change)
+            && self.edit_udp(|_, payload| lisp::auth::sign(payload, key).is_ok())
+    }
+
+    /// Changes the LISP header and the inner packet of a data packet.
+    pub fn edit_data(&mut self, change: impl FnOnce(&mut DataHeader, &mut Vec<u8>) -> bool) -> bool {
+        self.edit_udp(|ports, payload| {
+            if ports.1 != DATA_PORT || payload.len() < DATA_HEADER_LEN {
+                return false;
+            }
+            let Ok(mut header) = DataHeader::parse(payload) else { return false };
+            let mut inner = payload[DATA_HEADER_LEN..].to_vec();
+            if !change(&mut header, &mut inner) {
+                return false;
+            }
+            let mut octets = [0; DATA_HEADER_LEN];
+            header.emit(&mut octets);
+            *payload = [&octets[..], &inner].concat();
+            true
+        })
+    }
+
+    /// Changes a UDP payload, given with its source and destination port; lengths and checksums follow. A zero checksum
+    /// stays zero.
+    pub fn edit_udp(&mut self, change: impl FnOnce((u16, u16), &mut Vec<u8>) -> bool) -> bool {
+        self.edit_udp_ports(|ports, payload| change(*ports, payload))
+    }
+
+    /// Changes ports and payload of a UDP datagram.
+    pub fn edit_udp_ports(&mut self, change: impl FnOnce(&mut (u16, u16), &mut Vec<u8>) -> bool) -> bool {
+        self.edit_ip(|header, payload| {
+            let Ok(packet) = parse_again(header, payload, |packet| {
+                UdpDatagram::parse(packet)
+                    .map(|udp| ((udp.source_port, udp.destination_port), udp.payload.to_vec(), udp.zero_checksum))
+            }) else {
+                return false;
+            };
+            let (mut ports, mut content, zero) = packet;
+            if !change(&mut ports, &mut content) {
+                return false;
+            }
+            *payload = udp(header.source(), header.destination(), ports, &content, zero);
+            true
+        })
+    }
+
+    /// Changes the IP header and what follows it; length and header checksum follow, a UDP checksum does not.
+    pub fn edit_ip(&mut self, change: impl FnOnce(&mut IpHeader, &mut Vec<u8>) -> bool) -> bool {
+        let Some(ip) = self.ip() else { return false };
+        let Ok(packet) = IpPacket::parse(&ip.bytes) else { return false };
+        let (mut header, mut payload) = (packet.header, packet.payload.to_vec());
+        if !change(&mut header, &mut payload) {
+            return false;
+        }
+        self.octets.truncate(ETHERNET);
+        self.octets.extend(header.emit(&payload));
+        true
+    }
+
+    /// Changes an IP header and makes the UDP checksum right again; for addresses.
+    pub fn edit_addresses(&mut self, change: impl FnOnce(&mut IpHeader) -> bool) -> bool {
+        self.edit_ip(|header, _| change(header)) && self.edit_udp(|_, _| true)
+    }
+
+    /// The octets, to change them without any repair.
+    pub fn octets(&mut self) -> &mut Vec<u8> {
+        self.octets
+    }
+}
+
+fn edit_ecm(ecm: &mut Ecm, change: impl FnOnce(&mut ControlMessage) -> bool) -> bool {
+    let Ok(mut inner) = ecm.decode_inner() else { return false };
+    if !change(&mut inner.message) {
+        return false;
+    }
+    let wrapped = Ecm::wrap(
+        inner.source,
+        inner.destination,
+        inner.source_port,
+        inner.destination_port,
+        inner.ttl,
+        &inner.message,
+    );
+    ecm.inner = wrapped.inner;
+    true
+}
+
+fn parse_again<T>(
+    header: &IpHeader,
+    payload: &[u8],
+    read: impl FnOnce(&IpPacket<'_>) -> Result<T, lisp::DecodeError>,
+) -> Result<T, lisp::DecodeError> {
+    read(&IpPacket { header: header.clone(), payload })
+}
+
+fn udp(source: IpAddr, destination: IpAddr, ports: (u16, u16), content: &[u8], zero_checksum: bool) -> Vec<u8> {
+    let length = u16::try_from(UDP_HEADER_LEN + content.len()).unwrap_or(u16::MAX);
+    let mut datagram = Vec::with_capacity(usize::from(length));
+    datagram.extend(ports.0.to_be_bytes());
+    datagram.extend(ports.1.to_be_bytes());
+    datagram.extend(length.to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(content);
+    if !zero_checksum {
+        let sum = match lisp::ip::udp_checksum(source, destination, &datagram) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    }
+    datagram
+}
