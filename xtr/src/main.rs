@@ -1,5 +1,7 @@
-//! Binary.
-fn main() {
-    eprintln!("not yet");
-    std::process::exit(2);
+//! The `xtr` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtr::cli::main()
 }

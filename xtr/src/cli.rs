@@ -1,0 +1,243 @@
+//! The command line of `xtr`.
+
+mod output;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::admin::{self, Request};
+use daemon::{Failure, exit};
+use serde_json::json;
+
+use crate::config::Loaded;
+use crate::shell;
+
+/// A LISP tunnel router: ITR and ETR of a site.
+///
+/// Without a command it runs as a daemon in the foreground with the given configuration.
+#[derive(Debug, Parser)]
+#[command(name = "xtr", version, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file. Commands take the admin socket's path from it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Admin socket of the running daemon, instead of the configuration's.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the configuration and say whether it is good.
+    Check,
+    /// Show the state of the running daemon.
+    Show {
+        /// What to show.
+        what: Shown,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the database of the running daemon.
+    #[command(visible_alias = "eid", subcommand)]
+    Database(DatabaseCommand),
+    /// Hold one of the site's locators up or down.
+    #[command(subcommand)]
+    Rloc(RlocCommand),
+    /// Forget what was learned.
+    #[command(subcommand)]
+    Clear(ClearCommand),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shown {
+    MapCache,
+    Database,
+    Away,
+    Rlocs,
+    Neighbors,
+    Statistics,
+}
+
+impl Shown {
+    fn command(self) -> &'static str {
+        match self {
+            Self::MapCache => "map-cache",
+            Self::Database => "database",
+            Self::Away => "away",
+            Self::Rlocs => "rlocs",
+            Self::Neighbors => "neighbors",
+            Self::Statistics => "statistics",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum DatabaseCommand {
+    /// Add an EID-Prefix, or replace its locator-set.
+    Add(AddArguments),
+    /// Take an EID-Prefix out: it is deregistered, and its users are told.
+    Remove {
+        /// Such as 10.1.0.0/24 or [7]10.1.0.0/24.
+        prefix: String,
+    },
+    /// Replace an EID-Prefix by another one with the same locator-set.
+    Move {
+        /// The EID-Prefix that goes.
+        from: String,
+        /// The one that comes.
+        to: String,
+    },
+    /// Hold one of the site's locators up or down.
+    #[command(subcommand)]
+    Locator(RlocCommand),
+}
+
+#[derive(Debug, Args)]
+struct AddArguments {
+    /// Such as 10.1.0.0/24 or [7]10.1.0.0/24.
+    prefix: String,
+    /// ADDRESS, ADDRESS,PRIORITY or ADDRESS,PRIORITY,WEIGHT; once for each locator.
+    #[arg(long = "locator", required = true, value_name = "ADDRESS[,P[,W]]")]
+    locators: Vec<String>,
+    /// Minutes that others may keep the mapping.
+    #[arg(long, default_value_t = 1440)]
+    ttl: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum RlocCommand {
+    /// Reachable: R=1.
+    Up {
+        /// The locator.
+        address: IpAddr,
+    },
+    /// Not reachable: R=0.
+    Down {
+        /// The locator.
+        address: IpAddr,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClearCommand {
+    /// Every learned map-cache entry; static ones stay.
+    MapCache,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::run("xtr", || cli.run())
+}
+
+impl Cli {
+    fn run(self) -> Result<(), Failure> {
+        let request = match &self.command {
+            None => return self.serve(),
+            Some(Command::Check) => return self.check(),
+            Some(Command::Show { what, json }) => {
+                let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
+                return output::print(what.command(), value, *json);
+            }
+            Some(Command::Database(command)) => command.request()?,
+            Some(Command::Rloc(command)) => command.request(),
+            Some(Command::Clear(ClearCommand::MapCache)) => Request::new("clear-map-cache"),
+        };
+        admin::ask(&self.admin_socket()?, &request)?;
+        Ok(())
+    }
+
+    fn config(&self) -> Result<&Path, Failure> {
+        self.config
+            .as_deref()
+            .ok_or_else(|| Failure::Usage("expected --config FILE, found none".into()))
+    }
+
+    fn admin_socket(&self) -> Result<PathBuf, Failure> {
+        match (&self.socket, &self.config) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(config)) => Ok(Loaded::read(config)?.admin_socket()),
+            (None, None) => Ok("/run/lisp/xtr.sock".into()),
+        }
+    }
+
+    fn serve(&self) -> Result<(), Failure> {
+        let path = self.config()?;
+        let loaded = Loaded::read(path)?;
+        daemon::log::init(loaded.config.log);
+        shell::run(path.to_path_buf(), &loaded)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let path = self.config()?;
+        let loaded = Loaded::read(path)?;
+        println!(
+            "{}: good: {} EID-Prefixes, {} Map-Servers, {} Map-Resolvers",
+            path.display(),
+            loaded.config.eid_prefixes.len(),
+            loaded.config.map_servers.len(),
+            loaded.config.map_resolvers.len()
+        );
+        Ok(())
+    }
+}
+
+impl RlocCommand {
+    fn request(&self) -> Request {
+        let (address, state) = match self {
+            Self::Up { address } => (address, "up"),
+            Self::Down { address } => (address, "down"),
+        };
+        Request::new("locator")
+            .with("address", address.to_string())
+            .with("state", state)
+    }
+}
+
+impl DatabaseCommand {
+    fn request(&self) -> Result<Request, Failure> {
+        Ok(match self {
+            Self::Add(arguments) => arguments.request()?,
+            Self::Remove { prefix } => {
+                Request::new("database-remove").with("prefix", prefix.as_str())
+            }
+            Self::Move { from, to } => Request::new("database-move")
+                .with("from", from.as_str())
+                .with("to", to.as_str()),
+            Self::Locator(command) => command.request(),
+        })
+    }
+}
+
+impl AddArguments {
+    fn request(&self) -> Result<Request, Failure> {
+        let mut locators = Vec::new();
+        for text in &self.locators {
+            let mut parts = text.split(',');
+            let wrong = || {
+                Failure::Usage(format!(
+                    "expected a locator as ADDRESS[,PRIORITY[,WEIGHT]], found `{text}`"
+                ))
+            };
+            let address = parts.next().unwrap_or_default();
+            let mut number = |default: u8| match parts.next() {
+                None => Ok(default),
+                Some(part) => part.parse::<u8>().map_err(|_| wrong()),
+            };
+            let (priority, weight) = (number(1)?, number(100)?);
+            if parts.next().is_some() || address.parse::<IpAddr>().is_err() {
+                return Err(wrong());
+            }
+            locators.push(json!({"address": address, "priority": priority, "weight": weight}));
+        }
+        Ok(Request::new("database-add")
+            .with("prefix", self.prefix.as_str())
+            .with("ttl", self.ttl)
+            .with("locators", locators))
+    }
+}

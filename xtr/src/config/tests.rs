@@ -1,0 +1,56 @@
+use super::*;
+
+const TWO_SITES: &str = "
+eid-prefixes:
+  - prefix: 10.1.0.0/24
+    locators: [{address: 192.0.2.1, priority: 1, weight: 100}]
+map-servers:
+  - {address: 198.51.100.10, key: secret}
+map-resolvers: [198.51.100.10]
+";
+
+fn error(text: &str) -> String {
+    Loaded::parse("xtr.yaml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_those_of_the_rfcs() {
+    let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
+    let settings = loaded.settings(&["192.0.2.1".parse().unwrap()], 0).unwrap();
+    assert_eq!(settings.register_interval, Duration::from_secs(60));
+    assert_eq!(settings.database[0].ttl, 1440);
+    assert_eq!(settings.rlocs, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert!(settings.map_servers[0].want_map_notify);
+    assert!(settings.hold.is_some());
+}
+
+#[test]
+fn wrong_values_name_the_line() {
+    let text = TWO_SITES.replace("priority: 1", "priorty: 1");
+    let found = error(&text);
+    assert!(found.starts_with("xtr.yaml:4:"), "{found}");
+    assert!(found.contains("did you mean `priority`?"), "{found}");
+
+    let text = format!("{TWO_SITES}edition: 7000\n");
+    let found = error(&text);
+    assert!(found.contains("6830 or 9300"), "{found}");
+
+    let text = format!("{TWO_SITES}register-interval: 0s\n");
+    let found = error(&text);
+    assert!(found.starts_with("xtr.yaml:8:20"), "{found}");
+}
+
+#[test]
+fn locators_are_checked() {
+    let inside = error(&TWO_SITES.replace("192.0.2.1,", "10.1.0.7,"));
+    assert!(inside.contains("outside of all EID-Prefixes"), "{inside}");
+    let multicast = error(&TWO_SITES.replace("192.0.2.1,", "224.0.0.7,"));
+    assert!(multicast.contains("unicast"), "{multicast}");
+}
+
+#[test]
+fn a_box_without_its_locator_is_told() {
+    let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
+    let found = loaded.settings(&["203.0.113.9".parse().unwrap()], 0);
+    assert!(found.unwrap_err().to_string().contains("locator"));
+}

@@ -1,0 +1,225 @@
+//! Solicit-Map-Requests, sent and received (RFC 6830 6.6.2; RFC 9301 6.1).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lisp::wire::{ControlMessage, MapRequest};
+use lisp::{Address, EidPrefix};
+
+use super::event::Port;
+use super::limits::PerKey;
+use super::locator_set::is_locator;
+use super::map_cache::{Origin, rlocs_of};
+use super::requests::Purpose;
+use super::{Arrival, Core, Timer};
+use crate::forwarding::Edition;
+
+/// Least time between two SMRs about a prefix to a locator (RFC 9301 6.1: 3 s).
+const INTERVAL: Duration = Duration::from_secs(3);
+/// SMRs that go to a locator about one change when no Map-Request comes back.
+const TRIES: u32 = 3;
+/// Sites that were sent data within this time are told of a change (RFC 6830 6.6.2).
+const CORRESPONDENT: Duration = Duration::from_secs(60);
+/// Locators that are solicited at one time.
+const SESSIONS: usize = 16_384;
+
+/// Who is being solicited, and what was solicited from us.
+#[derive(Debug)]
+pub struct Solicitor {
+    sessions: BTreeMap<(EidPrefix, IpAddr), Session>,
+    sent: PerKey<(EidPrefix, IpAddr)>,
+    received: PerKey<EidPrefix>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    left: u32,
+    source_eid: Option<IpAddr>,
+}
+
+impl Default for Solicitor {
+    fn default() -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            sent: PerKey::new(INTERVAL, SESSIONS),
+            received: PerKey::new(INTERVAL, SESSIONS),
+        }
+    }
+}
+
+impl Core {
+    /// An SMR: what is cached about the prefix is asked for again, through the mapping system, and stays in use until
+    /// the answer is there. The SMR itself is never answered.
+    pub(super) fn on_smr(&mut self, arrival: &Arrival, request: &MapRequest) {
+        self.counters.count("smr-received");
+        if arrival.encapsulated {
+            return self.counters.count("smr-encapsulated");
+        }
+        for query in &request.records {
+            let Some(prefix) = query.prefix() else {
+                self.counters.count("smr-without-prefix");
+                continue;
+            };
+            if !self.is_cached(&prefix) {
+                self.counters.count("smr-not-cached");
+            } else if !self.solicitor.received.allow(self.now, prefix) {
+                self.counters.count("smr-limited");
+            } else {
+                self.ask(prefix, None, Purpose::SmrInvoked);
+            }
+        }
+    }
+
+    fn is_cached(&self, prefix: &EidPrefix) -> bool {
+        let learned = |found: &EidPrefix| {
+            self.cache
+                .entries
+                .get(found)
+                .is_some_and(|entry| entry.origin != Origin::Static)
+        };
+        let covering = self.cache.entries.longest_match(prefix);
+        covering.is_some_and(|(found, _)| learned(&found))
+            || self.cache.entries.inside(prefix).iter().any(learned)
+    }
+
+    /// Tells every site that was sent data lately that a local prefix changed: all locators of its map-cache entries.
+    pub(super) fn solicit_correspondents(&mut self, prefix: EidPrefix) {
+        let correspondents: Vec<(IpAddr, IpAddr)> = self
+            .cache
+            .entries
+            .iter()
+            .filter(|(eid, entry)| {
+                entry.origin != Origin::Static
+                    && eid.iid == prefix.iid
+                    && self
+                        .traffic
+                        .last_used(eid)
+                        .is_some_and(|used| self.now.since(used) <= CORRESPONDENT)
+            })
+            .flat_map(|(eid, entry)| {
+                rlocs_of(&entry.mapping)
+                    .into_iter()
+                    .map(move |rloc| (rloc, eid.prefix.addr()))
+            })
+            .collect();
+        for (rloc, eid) in correspondents {
+            self.solicit(prefix, rloc, Some(eid), TRIES);
+        }
+    }
+
+    /// Sends an SMR about a local prefix to a locator, and `times - 1` more unless a Map-Request comes back.
+    pub(super) fn solicit(
+        &mut self,
+        prefix: EidPrefix,
+        rloc: IpAddr,
+        source_eid: Option<IpAddr>,
+        times: u32,
+    ) {
+        let usable = is_locator(rloc)
+            && !self.settings.is_own(rloc)
+            && self.settings.source_for(rloc).is_some();
+        if !usable || self.solicitor.sessions.contains_key(&(prefix, rloc)) {
+            return;
+        }
+        if !self.solicitor.sent.allow(self.now, (prefix, rloc)) {
+            return self.counters.count("smr-not-sent-yet");
+        }
+        self.send_smr(prefix, rloc, source_eid);
+        if times > 1 && self.solicitor.sessions.len() < SESSIONS {
+            let session = Session {
+                left: times - 1,
+                source_eid,
+            };
+            self.solicitor.sessions.insert((prefix, rloc), session);
+            self.timers
+                .set(Timer::Solicit(prefix, rloc), self.now + INTERVAL);
+        }
+    }
+
+    pub(super) fn solicit_again(&mut self, prefix: EidPrefix, rloc: IpAddr) {
+        let Some(mut session) = self.solicitor.sessions.remove(&(prefix, rloc)) else {
+            return;
+        };
+        self.solicitor.sent.allow(self.now, (prefix, rloc));
+        self.send_smr(prefix, rloc, session.source_eid);
+        session.left -= 1;
+        if session.left > 0 {
+            self.solicitor.sessions.insert((prefix, rloc), session);
+            self.timers
+                .set(Timer::Solicit(prefix, rloc), self.now + INTERVAL);
+        }
+    }
+
+    fn send_smr(&mut self, prefix: EidPrefix, rloc: IpAddr, source_eid: Option<IpAddr>) {
+        let nonce = self.nonce();
+        let request = MapRequest {
+            smr: true,
+            pitr: self.settings.pitr,
+            // RFC 9301 5.2: an SMR wants no Map-Reply.
+            dont_reply: self.settings.edition == Edition::Rfc9300,
+            source_eid: source_eid.map_or(Address::None, |eid| Address::from_eid(prefix.iid, eid)),
+            ..self.plain_request(prefix, nonce)
+        };
+        self.counters.count("smr-sent");
+        let payload = ControlMessage::MapRequest(request).to_vec();
+        self.send_control(Port::Client, rloc, payload);
+    }
+
+    /// A Map-Request about a local prefix: its sender knows, or will know, of the change (RFC 6830 6.6.2).
+    pub(super) fn note_requester(&mut self, arrival: &Arrival, request: &MapRequest) {
+        if request.probe || self.solicitor.sessions.is_empty() {
+            return;
+        }
+        let mut rlocs: Vec<IpAddr> = request.itr_rlocs.iter().filter_map(|r| r.ip()).collect();
+        if !arrival.encapsulated {
+            rlocs.push(arrival.outer_source);
+        }
+        let asked: Vec<EidPrefix> = request.records.iter().filter_map(|q| q.prefix()).collect();
+        let done: Vec<(EidPrefix, IpAddr)> = self
+            .solicitor
+            .sessions
+            .keys()
+            .filter(|(prefix, rloc)| {
+                rlocs.contains(rloc) && asked.iter().any(|q| q.covers(prefix) || prefix.covers(q))
+            })
+            .copied()
+            .collect();
+        for (prefix, rloc) in done {
+            self.solicitor.sessions.remove(&(prefix, rloc));
+            self.timers.cancel(&Timer::Solicit(prefix, rloc));
+        }
+    }
+
+    /// Data for an EID that has no route in the site: its sender is told.
+    pub(super) fn on_no_route(
+        &mut self,
+        iid: u32,
+        source: IpAddr,
+        eid: IpAddr,
+        encapsulator: IpAddr,
+    ) {
+        self.counters.count("data-without-site-route");
+        let prefix = match self.database.owner(iid, eid) {
+            Some((prefix, local)) if !local.routed => prefix,
+            // The rest of the prefix is reachable: only this host is asked for again.
+            Some(_) => EidPrefix::host(iid, eid),
+            None => return,
+        };
+        self.solicit(prefix, encapsulator, Some(source), 1);
+    }
+
+    /// Data for an EID that is not here any more: its sender is told.
+    pub(super) fn on_away_eid(
+        &mut self,
+        iid: u32,
+        source: IpAddr,
+        eid: IpAddr,
+        encapsulator: IpAddr,
+    ) {
+        self.counters.count("data-for-away-eid");
+        if let Some((prefix, _)) = self.database.away.lookup(iid, eid) {
+            self.solicit(prefix, encapsulator, Some(source), 1);
+        }
+    }
+}

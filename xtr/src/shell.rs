@@ -1,0 +1,292 @@
+//! The core's surroundings in a running daemon: sockets, packet path, clock, signals, admin socket.
+//!
+//! One thread drives the core. It sleeps in `poll` until a datagram, an event of the packet path, a signal, an
+//! operator's request or the core's next deadline comes.
+
+mod admin;
+mod control_socket;
+mod path;
+mod random;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::log::Limiter;
+use daemon::signals::{self, Signals};
+use daemon::{Clock, Failure, Time};
+use lisp::EidPrefix;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::config::Loaded;
+use crate::core::{Action, Core, Event};
+use crate::dataplane::DataPlaneConfig;
+use crate::forwarding::{DataEvent, EventReceiver};
+use admin::{Admin, Order};
+use control_socket::ControlSockets;
+use path::PacketPath;
+
+/// Datagrams, events or orders that are taken in one go before the others get their turn.
+const BATCH: usize = 256;
+/// How often it is looked whether a prefix without a route has one again.
+const ROUTE_LOOK: Duration = Duration::from_secs(1);
+
+/// A running xTR.
+struct Shell {
+    config_path: PathBuf,
+    clock: Clock,
+    core: Core,
+    sockets: ControlSockets,
+    path: PacketPath,
+    events: EventReceiver,
+    complaints: Limiter<&'static str>,
+    next_look: Time,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration does not fit the box, or the host refuses a socket, a device or a route.
+pub(crate) fn run(config_path: PathBuf, loaded: &Loaded) -> Result<(), Failure> {
+    let signals = Signals::install().map_err(|e| Failure::host("watching signals", e))?;
+    let clock = Clock::start();
+    let settings = loaded.settings(&box_addresses()?, start_nonce(&clock))?;
+    let sockets = ControlSockets::open()?;
+    let (admin, orders) = Admin::start(&loaded.admin_socket())?;
+    let dataplane = DataPlaneConfig {
+        rlocs: settings.rlocs.clone(),
+        ..loaded.dataplane()
+    };
+    let (path, events) = PacketPath::start(&dataplane, &settings)?;
+    let core = Core::new(
+        settings,
+        sockets.client_port(),
+        Box::new(random::System::open()?),
+        Box::new(path.traffic(clock)),
+    );
+    let mut shell = Shell {
+        config_path,
+        clock,
+        core,
+        sockets,
+        path,
+        events,
+        complaints: Limiter::default(),
+        next_look: Time::ZERO,
+    };
+    shell.feed(Event::Start);
+    shell.feed(Event::Tick);
+    daemon::ready::notify();
+    shell.serve(&signals, &orders)?;
+    shell.feed(Event::Stop);
+    tracing::info!("stopped: everything deregistered");
+    drop(admin);
+    Ok(())
+}
+
+/// Addresses of the box, as far as they can be locators.
+fn box_addresses() -> Result<Vec<IpAddr>, Failure> {
+    let interfaces = nix::ifaddrs::getifaddrs()
+        .map_err(|e| Failure::host("reading the addresses of the interfaces", e))?;
+    Ok(interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+        })
+        .filter(|address| !address.is_loopback())
+        .collect())
+}
+
+/// Larger at every start as long as the wall clock does not go back: microseconds since 1970.
+fn start_nonce(clock: &Clock) -> u64 {
+    u64::try_from(clock.unix_nanos(clock.now()) / 1000).unwrap_or(u64::MAX)
+}
+
+impl Shell {
+    fn serve(&mut self, signals: &Signals, orders: &admin::Orders) -> Result<(), Failure> {
+        loop {
+            self.wait(signals, orders)
+                .map_err(|e| Failure::host("waiting for messages", e))?;
+            match signals
+                .try_next()
+                .map_err(|e| Failure::host("reading signals", e))?
+            {
+                Some(signals::Request::Stop) => return Ok(()),
+                Some(signals::Request::Reload) => self.reload(),
+                None => {}
+            }
+            self.take_datagrams();
+            for _ in 0..BATCH {
+                let Some(event) = self.events.try_recv() else {
+                    break;
+                };
+                self.feed_data(event);
+            }
+            for _ in 0..BATCH {
+                let Some(order) = orders.try_next() else {
+                    break;
+                };
+                self.obey(order);
+            }
+            self.feed(Event::Tick);
+            self.look_for_routes();
+        }
+    }
+
+    fn wait(&self, signals: &Signals, orders: &admin::Orders) -> io::Result<()> {
+        let mut deadline = self.core.next_deadline();
+        if self.core.unrouted().next().is_some() {
+            deadline = Some(deadline.map_or(self.next_look, |at| at.min(self.next_look)));
+        }
+        let timeout = match deadline {
+            None => PollTimeout::NONE,
+            Some(at) => {
+                // Rounded up: waking early would only mean waking twice.
+                let wait = at.since(self.clock.now()) + Duration::from_micros(999);
+                PollTimeout::try_from(wait.as_millis()).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut sources: Vec<BorrowedFd<'_>> = self.sockets.descriptors().collect();
+        sources.extend([signals.as_fd(), orders.as_fd(), self.events.as_fd()]);
+        let mut fds: Vec<PollFd<'_>> = sources
+            .into_iter()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_datagrams(&mut self) {
+        for _ in 0..BATCH {
+            match self.sockets.receive() {
+                Ok(Some(datagram)) => self.feed(Event::Received(datagram)),
+                Ok(None) => return,
+                Err(error) => return tracing::debug!("control socket: {error}"),
+            }
+        }
+    }
+
+    /// Gives the core an event and does what it wants done.
+    fn feed(&mut self, event: Event) {
+        let now = self.clock.now();
+        for action in self.core.handle(now, event) {
+            self.act(action);
+        }
+    }
+
+    /// An event of the packet path. A packet that found no route in the site may mean that its whole EID-Prefix has
+    /// none: the kernel is asked about the prefix's first host.
+    fn feed_data(&mut self, event: DataEvent) {
+        if let DataEvent::NoRoute { iid, eid, .. } = &event
+            && let Some(prefix) = self.core.local_prefix(*iid, *eid)
+            && !self.has_site_route(&prefix)
+        {
+            self.feed(Event::SiteRoute {
+                prefix,
+                present: false,
+            });
+        }
+        self.feed(Event::Data(event));
+    }
+
+    fn has_site_route(&self, prefix: &EidPrefix) -> bool {
+        let first = prefix.prefix.hosts().next();
+        first.is_none_or(|host| self.path.site_route(host))
+    }
+
+    /// Prefixes without a route are looked at again from time to time.
+    fn look_for_routes(&mut self) {
+        let now = self.clock.now();
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + ROUTE_LOOK;
+        for prefix in self.core.unrouted().collect::<Vec<_>>() {
+            if self.has_site_route(&prefix) {
+                self.feed(Event::SiteRoute {
+                    prefix,
+                    present: true,
+                });
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send {
+                from,
+                source,
+                to,
+                payload,
+            } => {
+                let source = source.or_else(|| self.only_locator(to.ip()));
+                if let Err(error) = self.sockets.send(from, source, to, &payload) {
+                    let text = format!("control message to {to} not sent: {error}");
+                    self.complain("control-not-sent", &text);
+                }
+            }
+            Action::Log(text) => tracing::info!("{text}"),
+            Action::Complain { reason, text } => self.complain(reason, &text),
+            other => {
+                if let Err(error) = self.path.act(other, self.core.settings()) {
+                    self.complain("packet-path-refused", &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// With one locator of a family, control messages come from it. With several, the route decides, so that strict
+    /// reverse-path filters of providers let the message pass.
+    fn only_locator(&self, peer: IpAddr) -> Option<IpAddr> {
+        let mut own = self
+            .core
+            .settings()
+            .rlocs
+            .iter()
+            .filter(|rloc| rloc.is_ipv4() == peer.is_ipv4());
+        let first = own.next().copied();
+        first.filter(|_| own.next().is_none())
+    }
+
+    fn complain(&mut self, reason: &'static str, text: &str) {
+        match self.complaints.allow(self.clock.now(), reason) {
+            Some(0) => tracing::warn!("{text}"),
+            Some(more) => tracing::warn!("{text} ({more} more since the last such line)"),
+            None => {}
+        }
+    }
+
+    fn reload(&mut self) {
+        let settings = Loaded::read(&self.config_path)
+            .map_err(Failure::from)
+            .and_then(|loaded| {
+                let nonce = start_nonce(&self.clock);
+                Ok(loaded.settings(&box_addresses()?, nonce)?)
+            });
+        match settings {
+            Ok(settings) => {
+                self.path.reload(&settings);
+                self.feed(Event::Reload(Box::new(settings)));
+            }
+            Err(failure) => tracing::error!("the old configuration stays in force: {failure}"),
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let now = self.clock.now();
+        let answer = match order.change() {
+            Ok(Some(change)) => {
+                self.feed(Event::Change(change));
+                Ok(serde_json::Value::Null)
+            }
+            Ok(None) => admin::show(order.request(), now, &self.core, &self.path),
+            Err(text) => Err(text),
+        };
+        order.answer(answer);
+    }
+}

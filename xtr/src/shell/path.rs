@@ -1,0 +1,141 @@
+//! The packet path as the core's actions need it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use daemon::{Clock, Failure, Time};
+use lisp::EidPrefix;
+
+use crate::core::{Action, Forward, ForwardLocator, Settings, Traffic};
+use crate::dataplane::{DataPlane, DataPlaneConfig, DataPlaneError};
+use crate::forwarding::{
+    Decision, Destination, EventReceiver, Forwarding, LocatorSet, Policy, Role,
+};
+
+/// The running packet path.
+pub(super) struct PacketPath {
+    plane: DataPlane,
+}
+
+/// When entries were last used, from the packet path's counters.
+struct Usage {
+    forwarding: Arc<Forwarding>,
+    clock: Clock,
+}
+
+impl Traffic for Usage {
+    fn last_used(&self, prefix: &EidPrefix) -> Option<Time> {
+        let entry = self.forwarding.get(prefix)?;
+        Some(self.clock.now() - self.forwarding.idle(&entry)?)
+    }
+}
+
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        edition: settings.edition,
+        role: if settings.pitr { Role::Pitr } else { Role::Xtr },
+        locator_status_bits: settings.locator_status_bits,
+        ..Policy::default()
+    }
+}
+
+impl PacketPath {
+    pub(super) fn start(
+        config: &DataPlaneConfig,
+        settings: &Settings,
+    ) -> Result<(Self, EventReceiver), Failure> {
+        let forwarding = Arc::new(Forwarding::new(policy(settings)));
+        let (plane, events) = DataPlane::start(config, forwarding)
+            .map_err(|e| Failure::host("starting the packet path", e))?;
+        Ok((Self { plane }, events))
+    }
+
+    pub(super) fn traffic(&self, clock: Clock) -> impl Traffic + 'static {
+        Usage {
+            forwarding: Arc::clone(self.plane.forwarding()),
+            clock,
+        }
+    }
+
+    pub(super) fn forwarding(&self) -> &Forwarding {
+        self.plane.forwarding()
+    }
+
+    /// Rules that a new configuration changes.
+    pub(super) fn reload(&self, settings: &Settings) {
+        let mut policy = policy(settings);
+        policy.petr = self.forwarding().policy().petr;
+        if let Err(error) = self.plane.set_policy(policy) {
+            tracing::warn!("packet path: {error}");
+        }
+    }
+
+    /// Whether the site has a route to an EID.
+    pub(super) fn site_route(&self, eid: IpAddr) -> bool {
+        self.plane.site_route(eid)
+    }
+
+    /// Does what concerns the packet path.
+    pub(super) fn act(&self, action: Action, settings: &Settings) -> Result<(), DataPlaneError> {
+        match action {
+            Action::Install {
+                prefix,
+                forward,
+                map_version,
+            } => {
+                let decision = self.decision(forward, settings);
+                self.plane.install(prefix, decision, map_version).map(drop)
+            }
+            Action::Remove(prefix) => self.plane.withdraw(&prefix).map(drop),
+            Action::Release(packets) => {
+                self.plane.release(packets);
+                Ok(())
+            }
+            Action::SetLocal(local) => self.plane.add_local(local),
+            Action::RemoveLocal(prefix) => self.plane.remove_local(&prefix).map(drop),
+            Action::SetPetrs(petrs) => {
+                let usable = petrs.iter().any(|petr| petr.usable);
+                let mut policy = self.forwarding().policy();
+                policy.petr = usable.then(|| Arc::new(self.locator_set(petrs, settings)));
+                self.plane.set_policy(policy)
+            }
+            Action::RequestEcho { rloc, nonce } => {
+                if let Some(state) = self.forwarding().rlocs().find(rloc) {
+                    state.request_echo(nonce);
+                }
+                Ok(())
+            }
+            Action::Send { .. } | Action::Log(_) | Action::Complain { .. } => Ok(()),
+        }
+    }
+
+    fn decision(&self, forward: Forward, settings: &Settings) -> Decision {
+        match forward {
+            Forward::Encapsulate(locators) => {
+                Decision::Encapsulate(Arc::new(self.locator_set(locators, settings)))
+            }
+            Forward::Natively => Decision::NativelyForward,
+            Forward::Drop => Decision::Drop,
+            Forward::SendMapRequest => Decision::SendMapRequest,
+        }
+    }
+
+    fn locator_set(&self, locators: Vec<ForwardLocator>, settings: &Settings) -> LocatorSet {
+        let destinations = (0u8..=254)
+            .zip(locators)
+            .map(|(ordinal, locator)| {
+                let rloc = locator.rloc.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+                Destination {
+                    rloc,
+                    source: settings.source_for(rloc),
+                    priority: locator.priority,
+                    weight: locator.weight,
+                    usable: locator.usable && locator.rloc.is_some(),
+                    ordinal,
+                    state: self.forwarding().rlocs().get(rloc),
+                }
+            })
+            .collect();
+        LocatorSet::new(destinations)
+    }
+}
