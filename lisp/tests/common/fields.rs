@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use lisp::Address;
 use lisp::ip::IpHeader;
 use lisp::packet::{Packet, Payload};
-use lisp::wire::{ControlMessage, DataHeader, EidQuery, Locator, MapRecord};
+use lisp::wire::{ControlMessage, DataHeader, EidQuery, Locator, MapRecord, XtrSiteId};
+use lisp::{Address, Lcaf};
 
 use super::hex;
 
@@ -98,6 +98,7 @@ fn data_field(header: &DataHeader, name: &str) -> String {
         "lisp-data.flags.res" => format!("{:#04x}", header.flags),
         "lisp-data.nonce" => header.nonce.expect("N").to_string(),
         "lisp-data.lsb" => format!("{:#010x}", header.locator_status.expect("L")),
+        "lisp-data.lsb8" => format!("{:#04x}", header.locator_status.expect("L")),
         "lisp-data.iid" => header.instance_id.expect("I").to_string(),
         "lisp-data.srcmapver" => header.map_version.expect("V").0.to_string(),
         "lisp-data.dstmapver" => header.map_version.expect("V").1.to_string(),
@@ -137,7 +138,7 @@ fn control_fields(packet: &Packet, name: &str) -> Vec<String> {
     if let Some(field) = field.strip_prefix("mapping.") {
         return records(message)
             .iter()
-            .map(|record| record_field(record, field))
+            .filter_map(|record| record_field(record, field))
             .collect();
     }
     if let Some(field) = field.strip_prefix("loc.") {
@@ -146,32 +147,106 @@ fn control_fields(packet: &Packet, name: &str) -> Vec<String> {
             .map(|locator| locator_field(locator, field))
             .collect();
     }
+    let ids = xtr_site_id(message);
+    match field {
+        "xtrid" => return ids.iter().map(|ids| hex(&ids.xtr_id)).collect(),
+        "siteid" => {
+            return ids
+                .iter()
+                .map(|ids| format!("{:016x}", ids.site_id))
+                .collect();
+        }
+        _ => {}
+    }
     if let Some(field) = field.strip_prefix("mreq.") {
         return request_fields(message, field);
+    }
+    if let Some(field) = field.strip_prefix("referral.") {
+        return records(message)
+            .iter()
+            .map(|record| referral_field(record, field))
+            .collect();
+    }
+    if let Some(field) = field.strip_prefix("lcaf.") {
+        return lcaf_fields(message, field);
     }
     vec![message_field(message, field)]
 }
 
 fn records(message: &ControlMessage) -> &[MapRecord] {
     match message {
+        ControlMessage::MapRequest(message) => message.map_reply.as_slice(),
         ControlMessage::MapReply(message) => &message.records,
         ControlMessage::MapRegister(message) => &message.records,
         ControlMessage::MapNotify(message) => &message.records,
         ControlMessage::MapNotifyAck(message) => &message.0.records,
         ControlMessage::MapReferral(message) => &message.records,
-        ControlMessage::MapRequest(_) | ControlMessage::Encapsulated(_) => &[],
+        ControlMessage::Encapsulated(_) => &[],
     }
 }
 
-fn record_field(record: &MapRecord, field: &str) -> String {
+/// Every address of a message in the order of the wire.
+fn addresses(message: &ControlMessage) -> Vec<&Address> {
+    let mut addresses = Vec::new();
+    if let ControlMessage::MapRequest(request) = message {
+        addresses.push(&request.source_eid);
+        addresses.extend(&request.itr_rlocs);
+        addresses.extend(request.records.iter().map(|query| &query.eid));
+    }
+    for record in records(message) {
+        addresses.push(&record.eid);
+        addresses.extend(record.locators.iter().map(|locator| &locator.rloc));
+    }
+    addresses
+}
+
+fn lcaf_fields(message: &ControlMessage, field: &str) -> Vec<String> {
+    let instances = addresses(message)
+        .into_iter()
+        .filter_map(|address| match address {
+            Address::Lcaf(lcaf) => match &**lcaf {
+                Lcaf::InstanceId { iid, address, .. } => Some((iid, address)),
+                _ => None,
+            },
+            _ => None,
+        });
     match field {
+        "iid" => instances.map(|(iid, _)| iid.to_string()).collect(),
+        "iid.ipv4" => instances.filter_map(|(_, address)| ipv4(address)).collect(),
+        "iid.ipv6" => instances.filter_map(|(_, address)| ipv6(address)).collect(),
+        _ => panic!("no mapping for the field lisp.lcaf.{field}"),
+    }
+}
+
+fn ipv4(address: &Address) -> Option<String> {
+    matches!(address, Address::Ipv4(_)).then(|| address.to_string())
+}
+
+fn ipv6(address: &Address) -> Option<String> {
+    matches!(address, Address::Ipv6(_)).then(|| address.to_string())
+}
+
+fn record_field(record: &MapRecord, field: &str) -> Option<String> {
+    Some(match field {
         "ttl" => record.ttl.to_string(),
         "loccnt" => record.locators.len().to_string(),
         "act" => record.action.code().to_string(),
         "auth" => flag(record.authoritative),
+        "ver" => record.map_version.to_string(),
         "eid.masklen" => record.eid_mask_len.to_string(),
-        "eid.ipv4" => record.eid.to_string(),
+        "eid.afi" => record.eid.afi().to_string(),
+        "eid.ipv4" => return ipv4(&record.eid),
+        "eid.ipv6" => return ipv6(&record.eid),
         _ => panic!("no mapping for the field lisp.mapping.{field}"),
+    })
+}
+
+fn referral_field(record: &MapRecord, field: &str) -> String {
+    match field {
+        // The first of the bits that RFC 6830 leaves reserved.
+        "incomplete" => flag(record.reserved & 0x800 != 0),
+        "sigcnt" => record.reserved_version.to_string(),
+        _ => panic!("no mapping for the field lisp.referral.{field}"),
     }
 }
 
@@ -179,6 +254,9 @@ fn locator_field(locator: &Locator, field: &str) -> String {
     match field {
         "priority" => locator.priority.to_string(),
         "weight" => locator.weight.to_string(),
+        "multicast_priority" => locator.mpriority.to_string(),
+        "multicast_weight" => locator.mweight.to_string(),
+        "afi" => locator.rloc.afi().to_string(),
         "flags.local" => flag(locator.local),
         "flags.probe" => flag(locator.probed),
         "flags.reach" => flag(locator.reachable),
@@ -198,7 +276,8 @@ fn request_fields(message: &ControlMessage, field: &str) -> Vec<String> {
             .map(|address| address.to_string())
             .collect()
     };
-    let queries = |show: fn(&EidQuery) -> String| request.records.iter().map(show).collect();
+    let queries =
+        |show: fn(&EidQuery) -> Option<String>| request.records.iter().filter_map(show).collect();
     match field {
         "flags.auth" => vec![flag(request.authoritative)],
         "flags.probe" => vec![flag(request.probe)],
@@ -206,7 +285,9 @@ fn request_fields(message: &ControlMessage, field: &str) -> Vec<String> {
         "flags.pitr" => vec![flag(request.pitr)],
         "flags.smri" => vec![flag(request.smr_invoked)],
         "srceid.afi" => vec![request.source_eid.afi().to_string()],
-        "srceid.ipv4" => vec![request.source_eid.to_string()],
+        "srceid.ipv4" => ipv4(&request.source_eid).into_iter().collect(),
+        "srceid_ipv6" => ipv6(&request.source_eid).into_iter().collect(),
+        "flags.mrp" => vec![flag(request.map_reply.is_some())],
         "itr_rloc.afi" => request
             .itr_rlocs
             .iter()
@@ -214,28 +295,35 @@ fn request_fields(message: &ControlMessage, field: &str) -> Vec<String> {
             .collect(),
         "itr_rloc_ipv4" => rlocs(IpAddr::is_ipv4),
         "itr_rloc_ipv6" => rlocs(IpAddr::is_ipv6),
-        "record.prefix.length" => queries(|query| query.mask_len.to_string()),
-        "record.prefix.ipv4" => queries(|query| query.eid.to_string()),
+        "record.prefix.length" => queries(|query| Some(query.mask_len.to_string())),
+        "record.prefix.afi" => queries(|query| Some(query.eid.afi().to_string())),
+        "record.prefix.ipv4" => queries(|query| ipv4(&query.eid)),
+        "record.prefix.ipv6" => queries(|query| ipv6(&query.eid)),
         _ => panic!("no mapping for the field lisp.mreq.{field}"),
+    }
+}
+
+fn xtr_site_id(message: &ControlMessage) -> Option<XtrSiteId> {
+    match message {
+        ControlMessage::MapRequest(message) => message.xtr_site_id,
+        ControlMessage::MapRegister(message) => message.xtr_site_id,
+        ControlMessage::MapNotify(message) => message.xtr_site_id,
+        ControlMessage::MapNotifyAck(message) => message.0.xtr_site_id,
+        _ => None,
     }
 }
 
 fn message_field(message: &ControlMessage, field: &str) -> String {
     use ControlMessage as M;
-    let (auth, ids, nonce) = match message {
-        M::MapRequest(message) => (None, None, message.nonce),
-        M::MapReply(message) => (None, None, message.nonce),
-        M::MapRegister(message) => (Some(&message.auth), message.xtr_site_id, message.nonce),
-        M::MapNotify(message) => (Some(&message.auth), message.xtr_site_id, message.nonce),
-        M::MapNotifyAck(message) => (
-            Some(&message.0.auth),
-            message.0.xtr_site_id,
-            message.0.nonce,
-        ),
-        M::MapReferral(message) => (None, None, message.nonce),
+    let (auth, nonce) = match message {
+        M::MapRequest(message) => (None, message.nonce),
+        M::MapReply(message) => (None, message.nonce),
+        M::MapRegister(message) => (Some(&message.auth), message.nonce),
+        M::MapNotify(message) => (Some(&message.auth), message.nonce),
+        M::MapNotifyAck(message) => (Some(&message.0.auth), message.0.nonce),
+        M::MapReferral(message) => (None, message.nonce),
         M::Encapsulated(_) => panic!("an ECM has no field {field}"),
     };
-    let ids = || ids.expect("xTR-ID and Site-ID");
     match (field, message) {
         ("nonce", _) => format!("{nonce:#018x}"),
         ("records", M::MapRequest(message)) => message.records.len().to_string(),
@@ -252,18 +340,14 @@ fn message_field(message: &ControlMessage, field: &str) -> String {
             .len()
             .to_string(),
         ("auth", _) => hex(&auth.expect("an authentication field").data),
-        ("xtrid", _) => hex(&ids().xtr_id),
-        ("siteid", _) => format!("{:016x}", ids().site_id),
         ("mreg.flags.pmr", M::MapRegister(message)) => flag(message.proxy_reply),
         ("mreg.flags.sec", M::MapRegister(message)) => flag(message.security),
         ("mreg.flags.xtrid", M::MapRegister(message)) => flag(message.xtr_site_id.is_some()),
         ("mreg.flags.wmn", M::MapRegister(message)) => flag(message.want_map_notify),
         ("mrep.flags.probe", M::MapReply(message)) => flag(message.probe),
+        ("mrep.flags.sec", M::MapReply(message)) => flag(message.security),
+        ("mnot.flags.xtrid", M::MapNotify(message)) => flag(message.xtr_site_id.is_some()),
         ("mrep.flags.enlr", M::MapReply(message)) => flag(message.echo_nonce),
-        // The first of the bits that RFC 6830 leaves reserved.
-        ("referral.incomplete", M::MapReferral(message)) => {
-            flag(message.records[0].reserved & 0x800 != 0)
-        }
         _ => panic!("no mapping for the field lisp.{field}"),
     }
 }
