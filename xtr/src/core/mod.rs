@@ -61,6 +61,8 @@ enum Timer {
     Probe(IpAddr),
     /// An RLOC-probe was not answered in time.
     ProbeTimeout(IpAddr),
+    /// What an SMR asked for may be asked now: it came too soon after another Map-Request about the prefix.
+    Solicited(EidPrefix),
     /// The next Solicit-Map-Request about a local EID-Prefix to a locator.
     Solicit(EidPrefix, IpAddr),
     /// A local EID-Prefix stops asking the packet path for its senders.
@@ -174,6 +176,7 @@ impl Core {
                 Timer::Refresh(prefix) => self.refresh(prefix),
                 Timer::Probe(rloc) => self.probe(rloc),
                 Timer::ProbeTimeout(rloc) => self.probe_timeout(rloc),
+                Timer::Solicited(prefix) => self.ask(prefix, None, requests::Purpose::SmrInvoked),
                 Timer::Solicit(prefix, rloc) => self.solicit_again(prefix, rloc),
                 Timer::SenderReports(prefix) => self.end_sender_reports(prefix),
             }

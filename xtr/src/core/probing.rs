@@ -21,7 +21,7 @@ const BACK_OFF: u32 = 3;
 const RETEST: Duration = Duration::from_secs(60);
 
 /// What is known about the reachability of a locator.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Probed {
     /// None: not known yet, treated as up.
     pub up: Option<bool>,
@@ -31,7 +31,8 @@ pub struct Probed {
     pub rtt: Option<Duration>,
     /// Probes sent and answered.
     pub counts: (u64, u64),
-    outstanding: Option<(u64, Time)>,
+    /// Nonces of this round: a late answer to an earlier try is an answer.
+    outstanding: Vec<u64>,
     tries: u32,
     silent_rounds: u32,
 }
@@ -40,10 +41,28 @@ pub struct Probed {
 #[derive(Debug, Default)]
 pub struct Prober {
     pub(super) rlocs: BTreeMap<IpAddr, Probed>,
-    by_nonce: BTreeMap<u64, (IpAddr, EidPrefix)>,
+    by_nonce: BTreeMap<u64, Probe>,
+}
+
+/// A probe on its way.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    rloc: IpAddr,
+    prefix: EidPrefix,
+    sent: Time,
 }
 
 impl Prober {
+    /// Forgets the probes of a locator that are on their way.
+    fn end_round(&mut self, rloc: IpAddr) {
+        if let Some(state) = self.rlocs.get_mut(&rloc) {
+            state.tries = 0;
+            for nonce in state.outstanding.drain(..) {
+                self.by_nonce.remove(&nonce);
+            }
+        }
+    }
+
     /// Whether a locator is known to be down.
     pub fn is_down(&self, rloc: IpAddr) -> bool {
         self.rlocs
@@ -63,7 +82,7 @@ impl Core {
             since: self.now,
             rtt: None,
             counts: (0, 0),
-            outstanding: None,
+            outstanding: Vec::new(),
             tries: 0,
             silent_rounds: 0,
         };
@@ -76,11 +95,8 @@ impl Core {
 
     /// No entry uses a locator any more.
     pub(super) fn unwatch_locator(&mut self, rloc: IpAddr) {
-        if let Some(state) = self.prober.rlocs.remove(&rloc)
-            && let Some((nonce, _)) = state.outstanding
-        {
-            self.prober.by_nonce.remove(&nonce);
-        }
+        self.prober.end_round(rloc);
+        self.prober.rlocs.remove(&rloc);
         self.timers.cancel(&Timer::Probe(rloc));
         self.timers.cancel(&Timer::ProbeTimeout(rloc));
     }
@@ -121,13 +137,16 @@ impl Core {
         let Some(state) = self.prober.rlocs.get_mut(&rloc) else {
             return;
         };
-        if let Some((old, _)) = state.outstanding.replace((nonce, now)) {
-            self.prober.by_nonce.remove(&old);
-        }
+        state.outstanding.push(nonce);
         state.tries += 1;
         state.counts.0 += 1;
         let wait = Duration::from_secs(1 << (state.tries - 1).min(5));
-        self.prober.by_nonce.insert(nonce, (rloc, prefix));
+        let probe = Probe {
+            rloc,
+            prefix,
+            sent: now,
+        };
+        self.prober.by_nonce.insert(nonce, probe);
         self.timers.set(Timer::ProbeTimeout(rloc), now + wait);
         let request = MapRequest {
             probe: true,
@@ -147,22 +166,20 @@ impl Core {
         if state.tries < TRIES {
             return self.probe(rloc);
         }
-        if let Some((nonce, _)) = state.outstanding.take() {
-            self.prober.by_nonce.remove(&nonce);
-        }
-        state.tries = 0;
         let back_off = 1 << state.silent_rounds.min(BACK_OFF);
         state.silent_rounds += 1;
+        self.prober.end_round(rloc);
         self.set_reachable(rloc, false);
         let next = self.jittered(interval * back_off);
         self.timers.set(Timer::Probe(rloc), self.now + next);
     }
 
     pub(super) fn on_probe_reply(&mut self, datagram: &Datagram, reply: &MapReply) {
-        let Some((probed, prefix)) = self.prober.by_nonce.get(&reply.nonce).copied() else {
+        let Some(probe) = self.prober.by_nonce.get(&reply.nonce).copied() else {
             let text = format!("unsolicited RLOC-probe reply from {}", datagram.source);
             return self.complain("probe-reply-unsolicited", text);
         };
+        let (probed, prefix) = (probe.rloc, probe.prefix);
         // RFC 9301 5.4: answered by somebody else than an ETR of the site, it proves nothing.
         if reply.records.iter().any(|record| !record.authoritative) {
             return self.counters.count("probe-reply-not-authoritative");
@@ -178,14 +195,11 @@ impl Core {
             let text = format!("RLOC-probe reply for {probed} does not name it");
             return self.complain("probe-reply-for-other-locator", text);
         }
-        self.prober.by_nonce.remove(&reply.nonce);
+        self.prober.end_round(probed);
         self.timers.cancel(&Timer::ProbeTimeout(probed));
         let now = self.now;
         if let Some(state) = self.prober.rlocs.get_mut(&probed) {
-            if let Some((_, sent)) = state.outstanding.take() {
-                state.rtt = Some(now.since(sent));
-            }
-            state.tries = 0;
+            state.rtt = Some(now.since(probe.sent));
             state.silent_rounds = 0;
             state.counts.1 += 1;
         }
@@ -238,7 +252,7 @@ impl Core {
             .prober
             .rlocs
             .get(&rloc)
-            .is_some_and(|state| state.outstanding.is_none() && state.up != Some(false));
+            .is_some_and(|state| state.outstanding.is_empty() && state.up != Some(false));
         if idle {
             self.probe(rloc);
         }

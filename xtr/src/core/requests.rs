@@ -104,6 +104,15 @@ impl Requests {
         self.by_id.is_empty()
     }
 
+    /// When a prefix may be asked for again, if that is not now (RFC 6830 6.1.3: one a second). A question that is
+    /// open is not asked anew.
+    pub fn free_at(&self, now: Time, question: &EidPrefix) -> Option<Time> {
+        if self.by_question.contains_key(question) {
+            return None;
+        }
+        self.per_prefix.free_at(now, question)
+    }
+
     /// Whether a Map-Resolver, by its place in the settings, is passed over because it stayed silent.
     pub fn is_silent(&self, resolver: usize, now: Time) -> bool {
         self.silent_until

@@ -65,6 +65,8 @@ impl Core {
                 self.counters.count("smr-not-cached");
             } else if !self.solicitor.received.allow(self.now, prefix) {
                 self.counters.count("smr-limited");
+            } else if let Some(at) = self.requests.free_at(self.now, &prefix) {
+                self.timers.set(Timer::Solicited(prefix), at);
             } else {
                 self.ask(prefix, None, Purpose::SmrInvoked);
             }
