@@ -1,5 +1,7 @@
 //! A lab as its users see it: built, reached, programs started and ended, nothing left.
 
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
 use std::time::{Duration, Instant};
 
 use harness::{Exit, Lab, LabOptions, Ping, Program, Topology};

@@ -324,9 +324,9 @@ impl Reader {
         for (number, source) in self.sources.iter_mut().enumerate() {
             let interface = &source.interface;
             source.read += source.ring.drain(|packet| {
-                let mut time_ns = self.clock.from_wall(packet.wall_ns, self.offset);
+                let mut time_ns = self.clock.of_wall(packet.wall_ns, self.offset);
                 if before != self.offset {
-                    let other = self.clock.from_wall(packet.wall_ns, before);
+                    let other = self.clock.of_wall(packet.wall_ns, before);
                     if other.abs_diff(now) < time_ns.abs_diff(now) {
                         time_ns = other;
                     }

@@ -35,7 +35,7 @@ impl Clock {
     }
 
     /// A wall clock time that was read while the wall clock stood at `offset` from the monotonic one, in lab time.
-    pub(crate) fn from_wall(self, wall: u64, offset: i64) -> u64 {
+    pub(crate) fn of_wall(self, wall: u64, offset: i64) -> u64 {
         (wall as i64 - offset + self.offset) as u64
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod build;
 mod clock;
 mod error;
 mod gauge;
+mod links;
 mod ping;
 mod processes;
 mod watch;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capture::{Capture, Interface, Mark, Noise, Recording, Tap};
-use crate::inline::Inline;
+use crate::inline::{Cable, Inline, Relay};
 use crate::sys::netns::Namespace;
 use crate::topology::Topology;
 use build::Networks;
@@ -65,6 +66,7 @@ pub struct Lab {
     marks: Mutex<Vec<Mark>>,
     // Dropped in this order: programs go first, the networks last.
     processes: Processes,
+    relay: Option<Relay>,
     capture: Option<Capture>,
     gauge: Gauge,
     networks: Networks,
@@ -76,8 +78,17 @@ impl Lab {
     /// # Errors
     /// The host forbids it, lacks something, or the options do not fit the topology. Nothing is left behind.
     pub fn up(topology: &Topology, options: LabOptions) -> Result<Lab, LabError> {
-        for inline in &options.inline {
+        for (number, inline) in options.inline.iter().enumerate() {
             check_inline(topology, inline)?;
+            if options.inline[..number]
+                .iter()
+                .any(|other| other.link == inline.link)
+            {
+                return Err(LabError::usage(
+                    format!("link `{}` was given two packet functions", inline.link),
+                    "put both into one function",
+                ));
+            }
         }
         let relayed: Vec<bool> = topology
             .links
@@ -98,11 +109,15 @@ impl Lab {
         } else {
             None
         };
+        let processes = Processes::new(&options);
+        let relay = relay(topology, &networks, options.inline, clock)
+            .map_err(|error| LabError::kernel("starting the relay of the inline links", error))?;
         Ok(Lab {
             topology: topology.clone(),
             clock,
             marks: Mutex::new(Vec::new()),
-            processes: Processes::new(&options),
+            processes,
+            relay,
             capture,
             gauge: Gauge::start(clock)
                 .map_err(|error| LabError::kernel("starting a thread", error))?,
@@ -204,6 +219,37 @@ impl Lab {
             processes,
         }
     }
+}
+
+/// Starts the relay of the inline links, if there are any.
+fn relay(
+    topology: &Topology,
+    networks: &Networks,
+    mut inline: Vec<Inline>,
+    clock: Clock,
+) -> io::Result<Option<Relay>> {
+    let Some((namespace, relayed)) = &networks.wire else {
+        return Ok(None);
+    };
+    let cables = relayed
+        .iter()
+        .map(|(&number, &indexes)| {
+            let link = &topology.links[number];
+            let found = inline.iter().position(|inline| inline.link == link.name);
+            let function = found.map(|found| {
+                let inline = inline.swap_remove(found);
+                let victim = link.end(&inline.victim).unwrap_or_default();
+                (inline.function, victim)
+            });
+            Cable {
+                number,
+                indexes,
+                impairment: link.impair.clone().unwrap_or_default(),
+                function,
+            }
+        })
+        .collect();
+    Relay::start(namespace, cables, clock).map(Some)
 }
 
 /// Where the links are captured: at the first end, or at the end away from a victim.

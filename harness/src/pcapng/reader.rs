@@ -146,7 +146,7 @@ impl Pcapng {
             }
             let kind = cursor.u32(at, "block type")?;
             let length = cursor.u32(at + 4, "block length")? as usize;
-            if length < 12 || length % 4 != 0 {
+            if length < 12 || !length.is_multiple_of(4) {
                 let message = format!(
                     "expected a block length of at least 12 and divisible by 4, found {length}"
                 );

@@ -178,9 +178,12 @@ impl State {
     }
 }
 
+/// Pipes that the thread has not seen yet, and the logs that they go to.
+type Added = Mutex<Vec<(File, Arc<Log>)>>;
+
 /// The thread that reads all outputs of a lab.
 pub(crate) struct LogPump {
-    added: Arc<Mutex<Vec<(File, Arc<Log>)>>>,
+    added: Arc<Added>,
     wake: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -223,7 +226,7 @@ impl Drop for LogPump {
     }
 }
 
-fn pump(wake: &EventFd, added: &Mutex<Vec<(File, Arc<Log>)>>) {
+fn pump(wake: &EventFd, added: &Added) {
     let mut pipes: Vec<(File, Arc<Log>)> = Vec::new();
     let mut ending = false;
     let mut buffer = vec![0u8; 64 << 10];

@@ -4,4 +4,5 @@ pub(crate) mod ethtool;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod pidfd;
+pub(crate) mod raw;
 pub(crate) mod ring;

@@ -94,22 +94,7 @@ impl Ring {
         if unsafe { libc::madvise(memory, size, libc::MADV_DONTFORK) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: as above, plain integers.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = index as i32;
-        // SAFETY: the address is of the given length and lives through the call.
-        let bound = unsafe {
-            libc::bind(
-                ring.socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of_val(&address) as u32,
-            )
-        };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        super::raw::bind(&ring.socket, index)?;
         Ok(ring)
     }
 
@@ -228,7 +213,12 @@ impl Drop for Ring {
     }
 }
 
-fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+/// Sets an option of a packet socket.
+pub(super) fn set_option<T: Copy>(
+    socket: &OwnedFd,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` octets of the value.
     let result = unsafe {
         libc::setsockopt(

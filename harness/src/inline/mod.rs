@@ -1,7 +1,12 @@
 //! Inline links: every packet passes through a function that may drop, delay, duplicate or rewrite it.
 
+mod damage;
+mod relay;
+
 use std::fmt;
 use std::time::Duration;
+
+pub(crate) use relay::{Cable, Relay};
 
 /// Which way a packet goes through an inline link, seen from the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,4 +66,29 @@ impl fmt::Debug for Inline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Inline({} at {})", self.victim, self.link)
     }
+}
+
+/// What happened to the packets of an inline link, both directions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LinkStatistics {
+    /// Packets that came in.
+    pub received: u64,
+    /// Packets of address resolution (ARP, IPv6 neighbour discovery) that the impairment left alone.
+    pub spared: u64,
+    /// Packets that went out, duplicates included.
+    pub sent: u64,
+    /// Packets that the packet function dropped.
+    pub dropped_by_function: u64,
+    /// Packets that the impairment lost.
+    pub lost: u64,
+    /// Packets that found the queue of a link with a rate full.
+    pub overflowed: u64,
+    /// Packets that were doubled.
+    pub duplicated: u64,
+    /// Packets that overtook.
+    pub reordered: u64,
+    /// Packets with a flipped bit.
+    pub corrupted: u64,
+    /// Packets that could not be sent: the link was down, or a function made them longer than the MTU.
+    pub unsendable: u64,
 }
