@@ -170,7 +170,8 @@ impl Cli {
         let path = self.config()?;
         let loaded = Loaded::read(path)?;
         daemon::log::init(loaded.config.log);
-        shell::run(path.to_path_buf(), &loaded)
+        drop(loaded);
+        shell::run(|host| Ok(Loaded::read(path)?.setup(host)?))
     }
 
     fn check(&self) -> Result<(), Failure> {

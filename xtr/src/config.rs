@@ -3,6 +3,7 @@
 //! Strict YAML: unknown keys and wrong values are errors that name the line. [`Config::settings`] checks what no single
 //! value can show (duplicates, locators without priority among them) and fills in the defaults.
 
+mod data_plane;
 mod values;
 
 use std::net::IpAddr;
@@ -19,6 +20,9 @@ use crate::core::settings::{
     HoldLimits, LocalLocator, LocalMapping, MapServer, RemoteLocator, RequesterPolicy, Settings,
     StaticEntry, StaticPath,
 };
+use crate::forwarding::Role;
+use crate::shell::{Host, Setup};
+pub use data_plane::DataPlaneEntry;
 pub use values::{ConfigEdition, InstanceId, OnMiss, StaticAction};
 
 /// The file as written.
@@ -88,6 +92,12 @@ pub struct Config {
     /// Proxy ETRs for what would be forwarded natively.
     #[serde(default)]
     pub use_petr: Vec<RemoteEntry>,
+    /// Send misses to the PETR too: a site without a mapping system.
+    #[serde(default)]
+    pub misses_to_petr: bool,
+    /// The packet path.
+    #[serde(default)]
+    pub data_plane: DataPlaneEntry,
     /// 128-bit xTR-ID, as 32 hexadecimal digits.
     #[serde(default)]
     pub xtr_id: Option<values::XtrId>,
@@ -303,17 +313,21 @@ impl Loaded {
         self.source.resolve(&self.config.admin_socket)
     }
 
-    /// What the core needs, on a box with these addresses. `register_nonce` is larger at every start (RFC 9301 5.6).
+    /// What the file comes to on a box.
     ///
     /// # Errors
     /// No own locator: the box could neither send nor be reached.
-    pub fn settings(
-        &self,
-        addresses: &[IpAddr],
-        register_nonce: u64,
-    ) -> Result<Settings, ConfigError> {
+    pub fn setup(&self, host: &Host) -> Result<Setup, ConfigError> {
+        Ok(Setup {
+            settings: self.settings(host)?,
+            dataplane: self.config.data_plane.to_config(),
+            admin_socket: self.admin_socket(),
+        })
+    }
+
+    fn settings(&self, host: &Host) -> Result<Settings, ConfigError> {
         let config = &self.config;
-        let rlocs = self.own_rlocs(addresses)?;
+        let rlocs = self.own_rlocs(&host.addresses)?;
         let quick = Duration::from_secs(20);
         let interval = config
             .register_interval
@@ -321,7 +335,7 @@ impl Loaded {
             .map_or(Duration::from_secs(60), |period| period.value.0);
         Ok(Settings {
             edition: config.edition.into(),
-            pitr: false,
+            role: Role::Xtr,
             rlocs,
             database: config.eid_prefixes.iter().map(local_mapping).collect(),
             map_servers: config.map_servers.iter().map(map_server).collect(),
@@ -329,7 +343,7 @@ impl Loaded {
             register_interval: interval,
             quick_registration: (config.quick_registration && interval > quick)
                 .then_some((quick, Duration::from_secs(300))),
-            register_nonce,
+            register_nonce: host.register_nonce,
             static_entries: config.static_map_cache.iter().map(static_entry).collect(),
             probe_interval: config
                 .rloc_probing
@@ -350,16 +364,13 @@ impl Loaded {
             echo_nonce: config.echo_nonce,
             glean: config.glean,
             petrs: config.use_petr.iter().map(remote_locator).collect(),
+            petr_sources: Vec::new(),
+            misses_to_petr: config.misses_to_petr,
             xtr_site_id: config.xtr_id.map(|id| lisp::wire::XtrSiteId {
                 xtr_id: id.0,
                 site_id: config.site_id,
             }),
         })
-    }
-
-    /// How the packet path is to run.
-    pub fn dataplane(&self) -> crate::dataplane::DataPlaneConfig {
-        crate::dataplane::DataPlaneConfig::default()
     }
 
     fn own_rlocs(&self, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, ConfigError> {

@@ -1,7 +1,7 @@
 //! A LISP tunnel router: ITR and ETR of a site (RFC 6830).
 //!
 //! [`core`] is the protocol without sockets and clocks. [`forwarding`] is what packets are looked up in; the data plane
-//! works on it. [`config`] is the configuration file.
+//! works on it. [`config`] is the configuration file; [`shell`] runs it all.
 
 pub mod cli;
 pub mod config;
@@ -9,4 +9,4 @@ pub mod core;
 pub mod dataplane;
 pub mod forwarding;
 pub mod kernel;
-mod shell;
+pub mod shell;

@@ -20,8 +20,7 @@ use daemon::{Clock, Failure, Time};
 use lisp::EidPrefix;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::config::Loaded;
-use crate::core::{Action, Core, Event};
+use crate::core::{Action, Core, Event, Settings};
 use crate::dataplane::DataPlaneConfig;
 use crate::forwarding::{DataEvent, EventReceiver};
 use admin::{Admin, Order};
@@ -33,9 +32,29 @@ const BATCH: usize = 256;
 /// How often it is looked whether a prefix without a route has one again.
 const ROUTE_LOOK: Duration = Duration::from_secs(1);
 
-/// A running xTR.
-struct Shell {
-    config_path: PathBuf,
+/// What a program's configuration comes to on this box, at this time.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// For the core.
+    pub settings: Settings,
+    /// For the packet path. Only read at the start.
+    pub dataplane: DataPlaneConfig,
+    /// Where operators ask. Only read at the start.
+    pub admin_socket: PathBuf,
+}
+
+/// What a configuration is to be read for.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Addresses of the box, without loopback.
+    pub addresses: Vec<IpAddr>,
+    /// Larger at every start as long as the wall clock does not go back (RFC 9301 5.6).
+    pub register_nonce: u64,
+}
+
+/// A running tunnel router.
+struct Shell<R> {
+    read: R,
     clock: Clock,
     core: Core,
     sockets: ControlSockets,
@@ -45,20 +64,24 @@ struct Shell {
     next_look: Time,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `read` reads the configuration: at the start, and again on SIGHUP.
 ///
 /// # Errors
 /// The configuration does not fit the box, or the host refuses a socket, a device or a route.
-pub(crate) fn run(config_path: PathBuf, loaded: &Loaded) -> Result<(), Failure> {
+pub fn run<R>(read: R) -> Result<(), Failure>
+where
+    R: Fn(&Host) -> Result<Setup, Failure>,
+{
     let signals = Signals::install().map_err(|e| Failure::host("watching signals", e))?;
     let clock = Clock::start();
-    let settings = loaded.settings(&box_addresses()?, start_nonce(&clock))?;
+    let Setup {
+        settings,
+        mut dataplane,
+        admin_socket,
+    } = read(&host(&clock)?)?;
     let sockets = ControlSockets::open()?;
-    let (admin, orders) = Admin::start(&loaded.admin_socket())?;
-    let dataplane = DataPlaneConfig {
-        rlocs: settings.rlocs.clone(),
-        ..loaded.dataplane()
-    };
+    let (admin, orders) = Admin::start(&admin_socket)?;
+    dataplane.rlocs.clone_from(&settings.rlocs);
     let (path, events) = PacketPath::start(&dataplane, &settings)?;
     let core = Core::new(
         settings,
@@ -67,7 +90,7 @@ pub(crate) fn run(config_path: PathBuf, loaded: &Loaded) -> Result<(), Failure> 
         Box::new(path.traffic(clock)),
     );
     let mut shell = Shell {
-        config_path,
+        read,
         clock,
         core,
         sockets,
@@ -86,26 +109,28 @@ pub(crate) fn run(config_path: PathBuf, loaded: &Loaded) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Addresses of the box, as far as they can be locators.
-fn box_addresses() -> Result<Vec<IpAddr>, Failure> {
+fn host(clock: &Clock) -> Result<Host, Failure> {
     let interfaces = nix::ifaddrs::getifaddrs()
         .map_err(|e| Failure::host("reading the addresses of the interfaces", e))?;
-    Ok(interfaces
+    let addresses = interfaces
         .filter_map(|interface| {
             let address = interface.address?;
             let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
         })
         .filter(|address| !address.is_loopback())
-        .collect())
+        .collect();
+    let micros = clock.unix_nanos(clock.now()) / 1000;
+    Ok(Host {
+        addresses,
+        register_nonce: u64::try_from(micros).unwrap_or(u64::MAX),
+    })
 }
 
-/// Larger at every start as long as the wall clock does not go back: microseconds since 1970.
-fn start_nonce(clock: &Clock) -> u64 {
-    u64::try_from(clock.unix_nanos(clock.now()) / 1000).unwrap_or(u64::MAX)
-}
-
-impl Shell {
+impl<R> Shell<R>
+where
+    R: Fn(&Host) -> Result<Setup, Failure>,
+{
     fn serve(&mut self, signals: &Signals, orders: &admin::Orders) -> Result<(), Failure> {
         loop {
             self.wait(signals, orders)
@@ -262,14 +287,8 @@ impl Shell {
     }
 
     fn reload(&mut self) {
-        let settings = Loaded::read(&self.config_path)
-            .map_err(Failure::from)
-            .and_then(|loaded| {
-                let nonce = start_nonce(&self.clock);
-                Ok(loaded.settings(&box_addresses()?, nonce)?)
-            });
-        match settings {
-            Ok(settings) => {
+        match host(&self.clock).and_then(|host| (self.read)(&host)) {
+            Ok(Setup { settings, .. }) => {
                 self.path.reload(&settings);
                 self.feed(Event::Reload(Box::new(settings)));
             }

@@ -9,6 +9,13 @@ map-servers:
 map-resolvers: [198.51.100.10]
 ";
 
+fn host(address: &str) -> Host {
+    Host {
+        addresses: vec![address.parse().unwrap()],
+        register_nonce: 0,
+    }
+}
+
 fn error(text: &str) -> String {
     Loaded::parse("xtr.yaml", text).unwrap_err().to_string()
 }
@@ -16,7 +23,7 @@ fn error(text: &str) -> String {
 #[test]
 fn defaults_are_those_of_the_rfcs() {
     let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
-    let settings = loaded.settings(&["192.0.2.1".parse().unwrap()], 0).unwrap();
+    let settings = loaded.settings(&host("192.0.2.1")).unwrap();
     assert_eq!(settings.register_interval, Duration::from_secs(60));
     assert_eq!(settings.database[0].ttl, 1440);
     assert_eq!(settings.rlocs, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
@@ -51,6 +58,6 @@ fn locators_are_checked() {
 #[test]
 fn a_box_without_its_locator_is_told() {
     let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
-    let found = loaded.settings(&["203.0.113.9".parse().unwrap()], 0);
+    let found = loaded.settings(&host("203.0.113.9"));
     assert!(found.unwrap_err().to_string().contains("locator"));
 }

@@ -150,7 +150,7 @@ impl Core {
         self.timers.set(Timer::ProbeTimeout(rloc), now + wait);
         let request = MapRequest {
             probe: true,
-            pitr: self.settings.pitr,
+            pitr: self.settings.is_pitr(),
             ..self.plain_request(prefix, nonce)
         };
         self.counters.count("probe-sent");

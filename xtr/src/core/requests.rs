@@ -287,10 +287,10 @@ impl Core {
         purpose: Purpose,
     ) -> MapRequest {
         MapRequest {
-            pitr: self.settings.pitr,
+            pitr: self.settings.is_pitr(),
             smr_invoked: purpose == Purpose::SmrInvoked,
             source_eid: match source_eid {
-                Some(source) if !self.settings.pitr => Address::from_eid(question.iid, source),
+                Some(source) if !self.settings.is_pitr() => Address::from_eid(question.iid, source),
                 _ => Address::None,
             },
             ..self.plain_request(question, nonce)

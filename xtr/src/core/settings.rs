@@ -7,15 +7,15 @@ use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::auth::AuthKey;
 
-use crate::forwarding::Edition;
+use crate::forwarding::{Edition, Role};
 
 /// The whole configuration of an xTR's core.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Which edition rules where they differ.
     pub edition: Edition,
-    /// Whether Map-Requests carry the PITR bit and no Source-EID (RFC 6832 5.2).
-    pub pitr: bool,
+    /// What the box is. A PITR's Map-Requests carry the PITR bit and no Source-EID (RFC 6832 5.2).
+    pub role: Role,
     /// Own locators: sources of control messages and data, ITR-RLOCs of Map-Requests.
     pub rlocs: Vec<IpAddr>,
     /// The database: local EID-Prefixes and their locator-sets.
@@ -52,6 +52,10 @@ pub struct Settings {
     pub glean: bool,
     /// Proxy ETRs (RFC 6832 6.1): their priorities and weights choose among them.
     pub petrs: Vec<RemoteLocator>,
+    /// Inner sources that a PETR accepts; empty means all (RFC 6832 6.1).
+    pub petr_sources: Vec<EidPrefix>,
+    /// Whether misses go to the PETR too: a site without a mapping system (RFC 6832 6.1).
+    pub misses_to_petr: bool,
     /// xTR-ID and Site-ID for Map-Registers (RFC 9301 5.6).
     pub xtr_site_id: Option<lisp::wire::XtrSiteId>,
 }
@@ -163,6 +167,11 @@ pub struct RemoteLocator {
 }
 
 impl Settings {
+    /// Whether Map-Requests carry the PITR bit and no Source-EID.
+    pub fn is_pitr(&self) -> bool {
+        matches!(self.role, Role::Pitr | Role::Pxtr)
+    }
+
     /// Whether an address is one of our own locators.
     pub fn is_own(&self, address: IpAddr) -> bool {
         self.rlocs.contains(&address)

@@ -157,7 +157,7 @@ impl Core {
         let nonce = self.nonce();
         let request = MapRequest {
             smr: true,
-            pitr: self.settings.pitr,
+            pitr: self.settings.is_pitr(),
             // RFC 9301 5.2: an SMR wants no Map-Reply.
             dont_reply: self.settings.edition == Edition::Rfc9300,
             source_eid: source_eid.map_or(Address::None, |eid| Address::from_eid(prefix.iid, eid)),

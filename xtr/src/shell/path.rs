@@ -8,9 +8,7 @@ use lisp::EidPrefix;
 
 use crate::core::{Action, Forward, ForwardLocator, Settings, Traffic};
 use crate::dataplane::{DataPlane, DataPlaneConfig, DataPlaneError};
-use crate::forwarding::{
-    Decision, Destination, EventReceiver, Forwarding, LocatorSet, Policy, Role,
-};
+use crate::forwarding::{Decision, Destination, EventReceiver, Forwarding, LocatorSet, Policy};
 
 /// The running packet path.
 pub(super) struct PacketPath {
@@ -33,9 +31,12 @@ impl Traffic for Usage {
 fn policy(settings: &Settings) -> Policy {
     Policy {
         edition: settings.edition,
-        role: if settings.pitr { Role::Pitr } else { Role::Xtr },
+        role: settings.role,
+        petr: None,
+        petr_sources: settings.petr_sources.clone(),
+        misses_to_petr: settings.misses_to_petr,
         locator_status_bits: settings.locator_status_bits,
-        ..Policy::default()
+        report_sources: settings.database.iter().any(|mapping| mapping.dynamic),
     }
 }
 

@@ -452,7 +452,7 @@ fn on_miss_drop_holds_nothing() {
 #[test]
 fn a_pitr_names_itself_and_no_source_eid() {
     let mut pitr = settings();
-    pitr.pitr = true;
+    pitr.role = Role::Pitr;
     let mut bench = Bench::new(pitr);
     bench.miss("203.0.113.20");
     let (_, _, request) = bench.requests().pop().unwrap();

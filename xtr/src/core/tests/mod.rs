@@ -21,7 +21,7 @@ use lisp::{CONTROL_PORT, EidPrefix};
 use super::event::{Action, Datagram, Event, Forward, Traffic};
 use super::settings::{HoldLimits, LocalLocator, LocalMapping, MapServer, Settings};
 use super::{Core, Seeded};
-use crate::forwarding::{DataEvent, Edition, HeldPacket};
+use crate::forwarding::{DataEvent, Edition, HeldPacket, Role};
 
 pub(super) const CLIENT_PORT: u16 = 40000;
 pub(super) const OWN: &str = "192.0.2.1";
@@ -66,7 +66,7 @@ pub(super) fn own_locator(address: &str) -> LocalLocator {
 pub(super) fn settings() -> Settings {
     Settings {
         edition: Edition::Rfc6830,
-        pitr: false,
+        role: Role::Xtr,
         rlocs: vec![ip(OWN)],
         database: vec![own_mapping("10.1.0.0/24")],
         map_servers: vec![MapServer {
@@ -93,6 +93,8 @@ pub(super) fn settings() -> Settings {
         echo_nonce: false,
         glean: false,
         petrs: Vec::new(),
+        petr_sources: Vec::new(),
+        misses_to_petr: false,
         xtr_site_id: None,
     }
 }

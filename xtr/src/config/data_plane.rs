@@ -1,0 +1,87 @@
+//! The packet path's part of the configuration.
+
+use std::path::PathBuf;
+
+use daemon::config::Period;
+use serde::Deserialize;
+
+use crate::dataplane::{DataPlaneConfig, Offload};
+
+/// How the packet path runs. Ranges are checked when it starts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct DataPlaneEntry {
+    /// Name of the TUN device, at most 15 octets.
+    pub device: String,
+    /// `/dev/net/tun`, or where that device node is.
+    pub tun_node: PathBuf,
+    /// First routing table; Instance IDs take this one and those after it.
+    pub first_table: u32,
+    /// Priority of the policy rules.
+    pub rule_priority: u32,
+    /// What the core carries toward any locator, in octets (L of RFC 6830 5.4.1).
+    pub locator_mtu: u16,
+    /// Source ports among which flows are spread, 1 to 1024.
+    pub source_ports: u16,
+    /// Packet thread pairs, 1 to 16.
+    pub queues: u8,
+    /// Segmentation and receive offloads of the locator side, where the kernel has them.
+    pub offload: bool,
+    /// How long a thread looks for the next packet before it sleeps.
+    pub spin: Period,
+    /// Learn smaller MTUs per locator from the core (RFC 6830 5.4.2).
+    pub learn_mtu: bool,
+}
+
+impl Default for DataPlaneEntry {
+    fn default() -> Self {
+        let DataPlaneConfig {
+            device,
+            tun_node,
+            first_table,
+            rule_priority,
+            rlocs: _,
+            locator_mtu,
+            source_ports,
+            queues,
+            offload,
+            spin,
+            learn_mtu,
+        } = DataPlaneConfig::default();
+        Self {
+            device,
+            tun_node,
+            first_table,
+            rule_priority,
+            locator_mtu,
+            source_ports,
+            queues,
+            offload: offload == Offload::Auto,
+            spin: Period(spin),
+            learn_mtu,
+        }
+    }
+}
+
+impl DataPlaneEntry {
+    /// The packet path's own form. The locators are filled in when it starts.
+    pub fn to_config(&self) -> DataPlaneConfig {
+        DataPlaneConfig {
+            device: self.device.clone(),
+            tun_node: self.tun_node.clone(),
+            first_table: self.first_table,
+            rule_priority: self.rule_priority,
+            rlocs: Vec::new(),
+            locator_mtu: self.locator_mtu,
+            source_ports: self.source_ports,
+            queues: self.queues,
+            offload: if self.offload {
+                Offload::Auto
+            } else {
+                Offload::Off
+            },
+            spin: self.spin.0,
+            learn_mtu: self.learn_mtu,
+        }
+    }
+}
