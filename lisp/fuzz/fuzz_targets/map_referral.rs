@@ -1,0 +1,13 @@
+//! Whatever decodes as a Map-Referral is emitted byte for byte; what does not says where within the buffer.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lisp::wire::MapReferral;
+
+fuzz_target!(|octets: &[u8]| {
+    match MapReferral::parse(octets) {
+        Ok(message) => assert_eq!(message.to_vec(), octets),
+        Err(error) => assert!(error.offset <= octets.len(), "{error}"),
+    }
+});

@@ -1,0 +1,13 @@
+//! Whatever decodes as a Map-Reply is emitted byte for byte; what does not says where within the buffer.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lisp::wire::MapReply;
+
+fuzz_target!(|octets: &[u8]| {
+    match MapReply::parse(octets) {
+        Ok(message) => assert_eq!(message.to_vec(), octets),
+        Err(error) => assert!(error.offset <= octets.len(), "{error}"),
+    }
+});
