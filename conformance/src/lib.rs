@@ -9,5 +9,6 @@ pub mod decode;
 pub mod draw;
 pub mod edition;
 pub mod finding;
+pub mod report;
 pub mod trace;
 pub mod verdict;

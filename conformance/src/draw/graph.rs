@@ -144,7 +144,12 @@ impl Graph {
 
     /// The picture as an SVG document that follows the reader's choice of light or dark.
     pub fn svg(&self) -> String {
-        super::graph_svg::svg(self)
+        super::graph_svg::svg(self, true)
+    }
+
+    /// The same for a page that brings the style once for all its pictures.
+    pub(crate) fn svg_for_page(&self) -> String {
+        super::graph_svg::svg(self, false)
     }
 
     /// The picture as a Mermaid flowchart.

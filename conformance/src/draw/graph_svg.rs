@@ -42,6 +42,7 @@ struct Link {
 
 #[derive(Serialize)]
 struct Picture<'a> {
+    styled: bool,
     name: &'a str,
     description: &'a str,
     text: String,
@@ -53,7 +54,7 @@ struct Picture<'a> {
 }
 
 /// Renders the whole document.
-pub(super) fn svg(graph: &Graph) -> String {
+pub(super) fn svg(graph: &Graph, styled: bool) -> String {
     let mut environment = template::environment();
     environment
         .add_template("graph.svg", include_str!("templates/graph.svg"))
@@ -82,6 +83,7 @@ pub(super) fn svg(graph: &Graph) -> String {
         .unwrap_or_default();
     texts.push(text("dim", MARGIN, 43.0, "start", summary));
     let picture = Picture {
+        styled,
         name: &graph.name,
         description: &graph.description,
         text: in_words(graph),

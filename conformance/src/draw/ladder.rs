@@ -135,7 +135,12 @@ impl Row {
 impl Ladder {
     /// The diagram as an SVG document that follows the reader's choice of light or dark.
     pub fn svg(&self) -> String {
-        super::ladder_layout::svg(self)
+        super::ladder_layout::svg(self, true)
+    }
+
+    /// The same for a page that brings the style once for all its diagrams.
+    pub(crate) fn svg_for_page(&self) -> String {
+        super::ladder_layout::svg(self, false)
     }
 
     /// The diagram as lines of text, for terminals and for readers who cannot see the picture.

@@ -80,16 +80,25 @@ struct Packet {
 }
 
 /// Renders the whole document.
-pub(super) fn svg(ladder: &Ladder) -> String {
+pub(super) fn svg(ladder: &Ladder, styled: bool) -> String {
     let mut environment = template::environment();
     environment
         .add_template("ladder.svg", include_str!("templates/ladder.svg"))
         .expect("the ladder template is part of the program and compiles");
-    template::render(&environment, "ladder.svg", &Sheet::lay_out(ladder))
+    template::render(
+        &environment,
+        "ladder.svg",
+        &Sheet {
+            styled,
+            ..Sheet::lay_out(ladder)
+        },
+    )
 }
 
 #[derive(Serialize)]
 struct Sheet {
+    /// Whether the document brings its own style.
+    styled: bool,
     title: String,
     description: String,
     #[serde(skip)]
@@ -126,6 +135,7 @@ impl Sheet {
             .iter()
             .any(|row| matches!(row, Row::Packet(event) if !event.marks.is_empty()));
         let mut sheet = Sheet {
+            styled: true,
             title: format!("Ladder diagram: {}", ladder.title),
             description: ladder.text(),
             columns: placed,

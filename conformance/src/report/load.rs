@@ -1,0 +1,376 @@
+//! Reading a run: `results.json` and the evidence folders that it names.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::model::{
+    Capture, CaseReport, Evidence, Header, Log, RESULTS_FORMAT, RequirementReport, Run,
+};
+use crate::draw::Graph;
+use crate::verdict::Verdict;
+
+/// Captures up to this size travel inside the report; bigger ones are linked.
+const CAPTURE_LIMIT: u64 = 192 * 1024;
+/// How much of a log is shown: its end.
+const LOG_LIMIT: u64 = 48 * 1024;
+/// A results file beyond this size is refused rather than read.
+const RESULTS_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// A run that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {problem}\n  hint: give the folder that `lisplab test --out DIR` wrote")]
+pub struct LoadError {
+    /// The file.
+    pub file: String,
+    /// What was expected and what was found.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+struct ResultsFile {
+    format: u32,
+    implementation: String,
+    edition: Word,
+    cases: Vec<CaseRow>,
+    /// Everything else at the top that is a plain value is shown in the header of the report.
+    #[serde(flatten)]
+    more: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct CaseRow {
+    id: String,
+    #[serde(default)]
+    title: String,
+    verdict: Verdict,
+    #[serde(default)]
+    expected: Option<Verdict>,
+    #[serde(default)]
+    expected_because: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    requirements: Vec<RequirementReport>,
+    #[serde(default)]
+    duration_ms: u64,
+    #[serde(default)]
+    evidence: Option<String>,
+}
+
+/// `6830` may stand with or without quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Text(String),
+    Number(u64),
+}
+
+/// Reads the run in a folder. Links to evidence are written relative to `base`, the folder of the report.
+///
+/// # Errors
+/// The results file that is missing or not what was expected. Evidence that cannot be read is no error: the report says
+/// which.
+pub fn load(folder: &Path, base: &Path) -> Result<Run, LoadError> {
+    let file = if folder.is_dir() {
+        folder.join("results.json")
+    } else {
+        folder.to_owned()
+    };
+    let wrong = |problem: String| LoadError {
+        file: file.display().to_string(),
+        problem,
+    };
+    let size = std::fs::metadata(&file)
+        .map_err(|error| wrong(format!("cannot be read: {error}")))?
+        .len();
+    if size > RESULTS_LIMIT {
+        return Err(wrong(format!(
+            "expected at most {RESULTS_LIMIT} octets, found {size}"
+        )));
+    }
+    let text = std::fs::read(&file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let results: ResultsFile = serde_json::from_slice(&text)
+        .map_err(|error| wrong(format!("not a results file: {error}")))?;
+    if results.format != RESULTS_FORMAT {
+        return Err(wrong(format!(
+            "expected format {RESULTS_FORMAT}, found {}",
+            results.format
+        )));
+    }
+    let root = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let mut header = Header::default();
+    for (name, value) in results.more {
+        match (name.as_str(), value.as_u64()) {
+            ("started", Some(0)) => {}
+            ("started", Some(seconds)) => {
+                header.lines.entry(name).or_default().insert(utc(seconds));
+            }
+            _ => collect(&mut header, &name, &value),
+        }
+    }
+    let mut cases: Vec<CaseReport> = results
+        .cases
+        .into_iter()
+        .map(|row| case(row, &results.implementation, &root, base))
+        .collect();
+    cases.sort_by(|a, b| a.id.cmp(&b.id));
+    let edition = match results.edition {
+        Word::Text(text) => text,
+        Word::Number(number) => number.to_string(),
+    };
+    Ok(Run {
+        implementation: results.implementation,
+        edition,
+        header,
+        cases,
+    })
+}
+
+fn collect(header: &mut Header, name: &str, value: &serde_json::Value) {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::Bool(flag) => flag.to_string(),
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                collect(header, &format!("{name} {key}"), value);
+            }
+            return;
+        }
+        _ => return,
+    };
+    header
+        .lines
+        .entry(name.replace(['_', '-'], " "))
+        .or_default()
+        .insert(text);
+}
+
+fn case(row: CaseRow, implementation: &str, root: &Path, base: &Path) -> CaseReport {
+    let mut evidence = Evidence::default();
+    let mut folder = String::new();
+    if let Some(name) = row.evidence.filter(|name| !name.is_empty()) {
+        match inside(root, &name) {
+            Some(path) => {
+                folder = link(&path, base);
+                evidence = read_evidence(&path, base);
+            }
+            None => evidence.problems.push(format!(
+                "evidence `{name}` is not a folder inside the run: not read"
+            )),
+        }
+    }
+    let expected = match row.expected {
+        Some(expected) if expected != Verdict::Pass => row.verdict == expected,
+        _ => !row.verdict.is_failure(),
+    };
+    let command = format!(
+        "lisplab test --implementation {} --case {}",
+        shell_word(implementation),
+        shell_word(&row.id)
+    );
+    let mut requirements = row.requirements;
+    requirements.sort_by(|a, b| b.verdict.cmp(&a.verdict).then_with(|| a.id.cmp(&b.id)));
+    CaseReport {
+        id: row.id,
+        verdict: row.verdict,
+        expected,
+        title: row.title,
+        expected_because: row.expected_because.unwrap_or_default(),
+        reason: row.reason.unwrap_or_default(),
+        requirements,
+        duration_ms: row.duration_ms,
+        command,
+        folder,
+        evidence,
+    }
+}
+
+/// A path below `root`. A results file from elsewhere must not make the report show other files of this machine.
+fn inside(root: &Path, name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let path = root.join(relative);
+    (plain
+        && path
+            .canonicalize()
+            .ok()?
+            .starts_with(root.canonicalize().ok()?))
+    .then_some(path)
+}
+
+fn read_evidence(folder: &Path, base: &Path) -> Evidence {
+    let mut evidence = Evidence::default();
+    let topology = folder.join("topology.yaml");
+    if topology.is_file() {
+        match harness::topology::Topology::load(&topology) {
+            Ok(topology) => evidence.network = Some(Graph::of(&topology, &BTreeMap::new())),
+            Err(error) => evidence.problems.push(error.to_string()),
+        }
+    }
+    logs(&folder.join("logs"), &mut evidence);
+    let capture = folder.join("capture.pcapng");
+    if let Ok(metadata) = std::fs::metadata(&capture) {
+        let bytes = if metadata.len() <= CAPTURE_LIMIT {
+            std::fs::read(&capture).ok()
+        } else {
+            None
+        };
+        evidence.capture = Some(Capture {
+            link: link(&capture, base),
+            size: metadata.len(),
+            bytes,
+        });
+    }
+    evidence
+}
+
+fn logs(folder: &Path, evidence: &mut Evidence) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    for file in files {
+        let name = file
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        match tail(&file) {
+            Ok((text, left_out)) => evidence.logs.push(Log {
+                name,
+                text,
+                left_out,
+            }),
+            Err(error) => evidence
+                .problems
+                .push(format!("log {name} cannot be read: {error}")),
+        }
+    }
+}
+
+fn tail(file: &Path) -> std::io::Result<(String, u64)> {
+    let mut handle = std::fs::File::open(file)?;
+    let left_out = handle.metadata()?.len().saturating_sub(LOG_LIMIT);
+    handle.seek(SeekFrom::Start(left_out))?;
+    let mut bytes = Vec::new();
+    handle.take(LOG_LIMIT).read_to_end(&mut bytes)?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), left_out))
+}
+
+/// `path` as seen from `base`, with forward slashes and escaped for a URL.
+fn link(path: &Path, base: &Path) -> String {
+    let (path, base) = (absolute(path), absolute(base));
+    let shared = path
+        .components()
+        .zip(base.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = base.components().count() - shared;
+    let parts = std::iter::repeat_n("..".to_owned(), up).chain(
+        path.components()
+            .skip(shared)
+            .map(|part| url_part(&part.as_os_str().to_string_lossy())),
+    );
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
+}
+
+fn url_part(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(byte as char)
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Quoted for a shell where it needs to be: a command of a report is made to be pasted.
+fn shell_word(text: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(harmless) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// Seconds since 1970 as `2026-11-20 20:41:05 UTC`.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1 March of year 0, in eras of 400 years, each year beginning in March: leap days come last.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_206_065), "2026-11-20 20:21:05 UTC");
+    }
+
+    #[test]
+    fn commands_are_safe_to_paste() {
+        assert_eq!(shell_word("rfc6830::s5_3::ttl"), "rfc6830::s5_3::ttl");
+        assert_eq!(shell_word("$(reboot)"), "'$(reboot)'");
+        assert_eq!(shell_word("it's"), "'it'\\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn links_lead_from_the_report_to_the_evidence() {
+        assert_eq!(
+            link(
+                Path::new("/no/such/out/a b/x"),
+                Path::new("/no/such/report")
+            ),
+            "../out/a%20b/x"
+        );
+        assert_eq!(
+            link(Path::new("/no/such/out/x"), Path::new("/no/such/out")),
+            "x"
+        );
+    }
+}

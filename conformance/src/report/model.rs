@@ -1,0 +1,219 @@
+//! What is reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::catalogue::Coverage;
+use crate::draw::{Graph, Ladder};
+use crate::verdict::Verdict;
+
+/// Version of `results.json` that is read here.
+pub const RESULTS_FORMAT: u32 = 1;
+
+/// Everything that a report shows.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// One per implementation and edition, in the order of their names.
+    pub runs: Vec<Run>,
+    /// Cases whose results disagreed when runs were merged.
+    pub conflicts: Vec<Conflict>,
+    /// What the suite covers of the catalogue, if the caller counted it.
+    pub coverage: Option<Coverage>,
+    /// Sabotages and whether they were found, if they were run.
+    pub kills: Vec<Kill>,
+    /// Date of the report as the caller wants it to be written; empty for none.
+    pub date: String,
+}
+
+/// The results of one implementation under one edition, of one or many shards.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Name, or a mix such as `xtr=ours,msmr=theirs`.
+    pub implementation: String,
+    /// `6830` or `9300`.
+    pub edition: String,
+    /// What is known about where and how it ran.
+    pub header: Header,
+    /// In the order of their ids.
+    pub cases: Vec<CaseReport>,
+}
+
+/// About a run. Shards may differ, so each line holds all the different values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Name and value of each line, such as `kernel` and `6.18.0`.
+    pub lines: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// One case of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseReport {
+    /// Stable id.
+    pub id: String,
+    /// The worst of its requirements.
+    pub verdict: Verdict,
+    /// What the case expects, in a sentence; may be empty.
+    pub title: String,
+    /// Whether the verdict is no surprise: a pass, or what a baseline lists.
+    pub expected: bool,
+    /// Why a baseline expects something else than a pass; may be empty.
+    pub expected_because: String,
+    /// Why the case as a whole has its verdict, where its requirements do not say it; may be empty.
+    pub reason: String,
+    /// What was found.
+    pub requirements: Vec<RequirementReport>,
+    /// Duration in milliseconds.
+    pub duration_ms: u64,
+    /// The command that repeats it; may be empty.
+    pub command: String,
+    /// The folder of its evidence as a relative link; may be empty.
+    pub folder: String,
+    /// What the evidence folder holds.
+    pub evidence: Evidence,
+}
+
+/// What one case says about one requirement.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RequirementReport {
+    /// Id of the catalogue.
+    pub id: String,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// What was seen.
+    #[serde(default)]
+    pub finding: String,
+    /// What was expected; empty where it was met.
+    #[serde(default)]
+    pub expected: String,
+    /// Numbers of the packets that show it, from 1.
+    #[serde(default)]
+    pub packets: Vec<u64>,
+    /// An invariant found it, rather than a judge of the case.
+    #[serde(default)]
+    pub invariant: bool,
+}
+
+impl RequirementReport {
+    /// What was seen and, where it differs, what was expected, in one line.
+    pub fn sentence(&self) -> String {
+        match self.expected.as_str() {
+            "" => self.finding.clone(),
+            expected => format!("expected {expected}; seen: {}", self.finding),
+        }
+    }
+}
+
+/// What is shown of an evidence folder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    /// Who sent what to whom when.
+    pub ladder: Option<Ladder>,
+    /// The network.
+    pub network: Option<Graph>,
+    /// Packets that findings name, each in one line.
+    pub packets: BTreeMap<u64, String>,
+    /// What the processes wrote.
+    pub logs: Vec<Log>,
+    /// The capture, if it is small enough to be carried along.
+    pub capture: Option<Capture>,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+/// One log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// File name.
+    pub name: String,
+    /// Its end.
+    pub text: String,
+    /// Octets before it that are left out.
+    pub left_out: u64,
+}
+
+/// The capture of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// Relative link to the file.
+    pub link: String,
+    /// Its size in octets.
+    pub size: u64,
+    /// The file itself, unless it is too big.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// One sabotage of one case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Kill {
+    /// The case.
+    pub case: String,
+    /// The sabotage.
+    pub sabotage: String,
+    /// Whether the case turned red.
+    pub killed: bool,
+    /// Requirements that failed under it.
+    #[serde(default)]
+    pub by: Vec<String>,
+}
+
+/// Two results for the same case that do not agree. The worse one is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Conflict {
+    /// Implementation and edition.
+    pub run: String,
+    /// The case.
+    pub case: String,
+    /// The verdicts that were found, best first.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Report {
+    /// The tallies of all runs.
+    pub fn unexpected(&self) -> usize {
+        self.runs
+            .iter()
+            .flat_map(|run| &run.cases)
+            .filter(|case| !case.expected)
+            .count()
+    }
+}
+
+impl Run {
+    /// `NAME` or, where the edition is not the usual one, `NAME (9300)`.
+    pub fn title(&self) -> String {
+        if self.edition == "6830" || self.edition.is_empty() {
+            self.implementation.clone()
+        } else {
+            format!("{} ({})", self.implementation, self.edition)
+        }
+    }
+
+    /// How many cases have each verdict, in the order of [`Verdict::ALL`].
+    pub fn tally(&self) -> Vec<(Verdict, usize)> {
+        Verdict::ALL
+            .into_iter()
+            .map(|verdict| {
+                (
+                    verdict,
+                    self.cases
+                        .iter()
+                        .filter(|case| case.verdict == verdict)
+                        .count(),
+                )
+            })
+            .collect()
+    }
+}
+
+/// One character that says a verdict without colour.
+pub fn symbol(verdict: Verdict) -> char {
+    match verdict {
+        Verdict::Pass => '✓',
+        Verdict::Fail => '✗',
+        Verdict::Warn => '!',
+        Verdict::Skipped => '–',
+        Verdict::Untestable => '∅',
+        Verdict::Inconclusive => '?',
+    }
+}
