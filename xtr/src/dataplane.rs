@@ -22,15 +22,17 @@ mod vnet;
 mod watch;
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lisp::EidPrefix;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use socket2::Socket;
 
 use crate::forwarding::{
     Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy, event_channel,
@@ -148,7 +150,11 @@ pub struct DataPlane {
     routing: Mutex<PolicyRouting>,
     releaser: Mutex<Encapsulator>,
     site: SiteView,
+    /// For the threads that wait in `poll`.
     stop: Arc<EventFd>,
+    /// For the threads that wait for a datagram: looked at when their socket is shut down.
+    stopping: Arc<AtomicBool>,
+    sockets: Vec<Arc<Socket>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -203,15 +209,17 @@ impl DataPlane {
         };
         let mut encapsulators = Vec::new();
         let mut decapsulators = Vec::new();
+        let mut sockets = Vec::new();
         for queue in &tun.queues {
             encapsulators.push(Encapsulator::new(Arc::clone(&shared), clone(queue)?));
             for v6 in [false, true] {
                 let socket = match data_socket(v6, config.queues > 1, join) {
-                    Ok(socket) => socket,
+                    Ok(socket) => Arc::new(socket),
                     // A kernel without IPv6 still serves IPv4 locators.
                     Err(e) if v6 && e.raw_os_error() == Some(libc::EAFNOSUPPORT) => continue,
                     Err(e) => return Err(KernelError::new("listening on UDP port 4341", e).into()),
                 };
+                sockets.push(Arc::clone(&socket));
                 decapsulators.push(Decapsulator::new(
                     Arc::clone(&shared),
                     socket,
@@ -232,13 +240,16 @@ impl DataPlane {
             releaser: Mutex::new(releaser),
             site: site.view(),
             stop,
+            stopping: Arc::default(),
+            sockets,
             threads: Vec::new(),
         };
         for (n, encapsulator) in encapsulators.into_iter().enumerate() {
             plane.thread(format!("encap-{n}"), move |stop| encapsulator.run(stop))?;
         }
         for (n, decapsulator) in decapsulators.into_iter().enumerate() {
-            plane.thread(format!("decap-{n}"), move |stop| decapsulator.run(stop))?;
+            let stopping = Arc::clone(&plane.stopping);
+            plane.thread(format!("decap-{n}"), move |_| decapsulator.run(&stopping))?;
         }
         let learn = config.learn_mtu;
         plane.thread("watch".to_owned(), move |stop| {
@@ -476,6 +487,11 @@ impl Drop for DataPlane {
         if let Err(error) = self.stop.write(1) {
             tracing::error!(%error, "could not stop the packet threads");
             return;
+        }
+        self.stopping.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            // Says that it was not connected, and wakes who waits there all the same.
+            let _ = socket.shutdown(Shutdown::Both);
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

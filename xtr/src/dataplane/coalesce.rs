@@ -44,6 +44,8 @@ pub(crate) struct Coalescer {
     tcp: bool,
     udp: bool,
     spare: Vec<Vec<Range<usize>>>,
+    /// Octets taken since the last flush.
+    gathered: usize,
 }
 
 impl Coalescer {
@@ -54,6 +56,7 @@ impl Coalescer {
             tcp,
             udp,
             spare: Vec::new(),
+            gathered: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl Coalescer {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let packet = &arena[range.clone()];
+        self.gathered += packet.len();
         let slot = inner.flow_hash(packet) as usize % FLOWS;
         let candidate = self.candidate(packet, &inner);
         let Some(candidate) = candidate else {
@@ -95,13 +99,19 @@ impl Coalescer {
         Ok(())
     }
 
+    /// Whether so much was taken that waiting for more would only cool the cache.
+    pub(crate) fn is_full(&self) -> bool {
+        self.gathered >= MAX_LENGTH
+    }
+
     /// Writes out everything that was gathered.
     pub(crate) fn flush(&mut self, arena: &[u8], out: &mut impl Write) -> io::Result<()> {
         let mut result = Ok(());
-        for slot in std::mem::take(&mut self.used) {
+        while let Some(slot) = self.used.pop() {
             let written = self.flush_slot(arena, slot, out);
             result = result.and(written);
         }
+        self.gathered = 0;
         result
     }
 

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use lisp::wire::DataHeader;
 use lisp::wire::data::DATA_HEADER_LEN;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
 use super::coalesce::Coalescer;
@@ -26,7 +26,7 @@ const SLOTS: usize = 16;
 /// Decapsulates what arrives on one socket.
 pub(crate) struct Decapsulator {
     shared: Arc<Shared>,
-    socket: Socket,
+    socket: Arc<Socket>,
     tun: File,
     site: SiteView,
     buffers: ReceiveBuffers,
@@ -35,6 +35,8 @@ pub(crate) struct Decapsulator {
     /// An RTR sends on from here.
     encapsulator: Encapsulator,
     now_ms: u64,
+    /// Instance ID, destination and fate of the last packet of this batch whose header claimed nothing else.
+    admitted: Option<(u32, IpAddr, Onward)>,
 }
 
 /// What to do with a decapsulated packet.
@@ -44,18 +46,16 @@ enum Onward {
     Reencapsulate,
 }
 
-/// Outer header fields and LISP header of a packet.
+/// Who sent a packet, and its LISP header.
 struct Outside {
     encapsulator: IpAddr,
-    ttl: u8,
-    tos: u8,
     header: DataHeader,
 }
 
 impl Decapsulator {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        socket: Socket,
+        socket: Arc<Socket>,
         tun: File,
         site: SiteView,
         offload: TunOffload,
@@ -71,46 +71,33 @@ impl Decapsulator {
             limiter: Limiter::default(),
             encapsulator,
             now_ms: 0,
+            admitted: None,
         }
     }
 
-    /// Forwards until `stop` becomes readable.
-    pub(crate) fn run(mut self, stop: &impl AsFd) {
+    /// Forwards until `stop` is set and the socket shut down.
+    pub(crate) fn run(mut self, stop: &AtomicBool) {
         let mut arrivals = Vec::with_capacity(SLOTS);
-        loop {
-            match self.buffers.receive(self.socket.as_fd(), &mut arrivals) {
-                Ok(()) => self.batch(&arrivals),
+        let mut idle_since: Option<Instant> = None;
+        while !stop.load(Ordering::Relaxed) {
+            let wait = idle_since.is_some_and(|since| since.elapsed() >= self.shared.spin)
+                || self.shared.spin.is_zero();
+            match self
+                .buffers
+                .receive(self.socket.as_fd(), wait, &mut arrivals)
+            {
+                Ok(()) => {
+                    idle_since = None;
+                    self.batch(&arrivals);
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    if !self.wait(stop) {
-                        return;
+                    idle_since.get_or_insert_with(Instant::now);
+                    if !wait {
+                        std::thread::yield_now();
                     }
                 }
                 // Interrupted, or an ICMP error of an earlier answer: nothing is lost.
                 Err(_) => {}
-            }
-        }
-    }
-
-    fn wait(&self, stop: &impl AsFd) -> bool {
-        let started = Instant::now();
-        loop {
-            let timeout = if started.elapsed() < self.shared.spin {
-                PollTimeout::ZERO
-            } else {
-                PollTimeout::NONE
-            };
-            let mut fds = [
-                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-                PollFd::new(stop.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut fds, timeout) {
-                Ok(0) => std::thread::yield_now(),
-                Ok(_) => return fds[1].revents().is_none_or(|r| r.is_empty()),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => {
-                    tracing::error!(%error, "waiting for packets failed: the packet thread ends");
-                    return false;
-                }
             }
         }
     }
@@ -120,6 +107,7 @@ impl Decapsulator {
         let tables = shared.forwarding.snapshot();
         let site = self.site.current();
         self.now_ms = shared.forwarding.now_ms();
+        self.admitted = None;
         let mut delivered = 0;
         let mut failed = 0;
         for (slot, arrival) in arrivals.iter().enumerate() {
@@ -143,6 +131,10 @@ impl Decapsulator {
                     Err(counter) => shared.count(counter),
                 }
                 at = end;
+            }
+            if self.coalescer.is_full() {
+                let flushed = self.coalescer.flush(&self.buffers.arena, &mut &self.tun);
+                failed += u64::from(flushed.is_err());
             }
         }
         drop(tables);
@@ -185,11 +177,9 @@ impl Decapsulator {
         let ttl = inner::decapsulated_ttl(arrival.ttl, inner.ttl);
         let outside = Outside {
             encapsulator: arrival.source.map_or(inner.source, |a| a.ip()),
-            ttl: arrival.ttl,
-            tos: arrival.tos,
             header,
         };
-        let onward = self.admit(tables, site, &inner, &outside)?;
+        let onward = self.admit_again(tables, site, &inner, &outside)?;
         let ttl = match onward {
             Onward::Deliver => ttl,
             // No kernel lies between to count the hop (RFC 6830 5.3: new outer TTL = old outer TTL - 1).
@@ -207,6 +197,36 @@ impl Decapsulator {
             first..first + inner.len,
             Inner { tos, ttl, ..inner },
         ))
+    }
+
+    /// As [`Decapsulator::admit`], which packets that follow each other to one destination need only once a batch.
+    fn admit_again(
+        &mut self,
+        tables: &Tables,
+        site: &SiteRoutes,
+        inner: &Inner,
+        outside: &Outside,
+    ) -> Result<Onward, Counter> {
+        let header = &outside.header;
+        let iid = header.instance_id.unwrap_or(0);
+        let plain = header.nonce.is_none()
+            && header.map_version.is_none()
+            && header.locator_status.is_none()
+            && tables.policy.petr_sources.is_empty();
+        match self.admitted {
+            Some((i, destination, onward))
+                if plain && (i, destination) == (iid, inner.destination) =>
+            {
+                Ok(onward)
+            }
+            _ => {
+                let onward = self.admit(tables, site, inner, outside)?;
+                if plain {
+                    self.admitted = Some((iid, inner.destination, onward));
+                }
+                Ok(onward)
+            }
+        }
     }
 
     /// Whether the inner destination may be reached through here (RFC 6830 12), and what the header has to say.
@@ -341,6 +361,5 @@ impl Decapsulator {
                 });
             }
         }
-        tracing::trace!(%encapsulator, ttl = outside.ttl, tos = outside.tos, "decapsulated");
     }
 }

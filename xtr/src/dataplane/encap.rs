@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lisp::wire::DataHeader;
 use lisp::wire::data::DATA_HEADER_LEN;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -28,7 +29,8 @@ const READ: usize = 65_535 + VNET_LEN;
 const HEADROOM: usize = 64;
 /// Room for a headers-only piece of a segment: outer, LISP, the largest inner headers.
 const HEADER_SLOT: usize = 64 + 40 + 60 + 64;
-const PACKET_AREA: usize = 512 * 1024;
+/// Packets wait here until they are sent: three super-packets, so that they are still in the cache then.
+const PACKET_AREA: usize = 128 * 1024;
 const HEADER_AREA: usize = 1024 * HEADER_SLOT;
 /// Packets read before those already read are sent.
 const BATCH: usize = 512;
@@ -267,7 +269,10 @@ impl Encapsulator {
                     destination,
                 );
                 let mut lisp_header = [0; DATA_HEADER_LEN];
-                lisp.emit(&mut lisp_header);
+                // Nothing claimed: all bits are zero.
+                if lisp != DataHeader::default() {
+                    lisp.emit(&mut lisp_header);
+                }
                 let outer = Outer {
                     source,
                     rloc: destination.rloc,

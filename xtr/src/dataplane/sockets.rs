@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -180,6 +181,8 @@ pub(crate) fn data_socket(v6: bool, shared: bool, join: bool) -> io::Result<Sock
     enlarge(&socket, libc::SO_RCVBUFFORCE, |s| {
         s.set_recv_buffer_size(BUFFER)
     });
+    // Shutting the socket down ends the wait at once; this is for the case that it does not.
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     socket.bind(&any(v6, lisp::DATA_PORT).into())?;
     Ok(socket)
 }

@@ -237,15 +237,21 @@ impl ReceiveBuffers {
         }
     }
 
-    /// Takes what waits at a socket, without waiting, into slots 0, 1, ...
+    /// Takes what waits at a socket into slots 0, 1, ...; with `wait`, waits for the first.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing waits.
+    /// `WouldBlock` when nothing waits, or nothing came within the socket's time limit.
     pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
+        wait: bool,
         out: &mut Vec<Arrival>,
     ) -> io::Result<()> {
+        let flags = if wait {
+            libc::MSG_WAITFORONE
+        } else {
+            libc::MSG_DONTWAIT
+        };
         out.clear();
         self.vectors.clear();
         self.headers.clear();
@@ -273,7 +279,7 @@ impl ReceiveBuffers {
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
                 self.slots as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
+                flags as _,
                 null_mut(),
             )
         };
