@@ -74,6 +74,7 @@ impl fmt::Display for Time {
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     origin: Instant,
+    offset: Duration,
     origin_wall: SystemTime,
 }
 
@@ -82,13 +83,25 @@ impl Clock {
     pub fn start() -> Self {
         Self {
             origin: Instant::now(),
+            offset: Duration::ZERO,
             origin_wall: SystemTime::now(),
+        }
+    }
+
+    /// A clock whose origin is the Unix epoch as the wall clock has it now; from here on it is monotonic. Moments of it
+    /// can be stored and compared by a later process.
+    pub fn since_epoch() -> Self {
+        let wall = SystemTime::now();
+        Self {
+            origin: Instant::now(),
+            offset: wall.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            origin_wall: UNIX_EPOCH,
         }
     }
 
     /// The monotonic time since the origin.
     pub fn now(&self) -> Time {
-        Time(self.origin.elapsed())
+        Time(self.origin.elapsed() + self.offset)
     }
 
     /// The wall-clock time of a moment, for people and for state that outlives the process. It does not follow later

@@ -1,0 +1,582 @@
+//! The Map-Server and Map-Resolver as a state machine: datagrams, timers and configuration in, with the time given;
+//! datagrams to send and state to keep out. It opens no socket, reads no clock and draws no randomness of its own.
+
+mod limit;
+mod notify;
+mod register;
+pub mod registration;
+mod request;
+pub mod show;
+pub mod site;
+mod stored;
+mod table;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use daemon::log::Limiter;
+use daemon::{Counters, Time};
+use lisp::EidPrefix;
+use serde::Serialize;
+
+use limit::{ReplyLimit, SourceLimit};
+use notify::Pending;
+use registration::Registration;
+use site::{Config, SiteConfig, SiteEvent, SitePrefix, Sites};
+pub use stored::{HEADER as STATE_HEADER, StateError};
+use table::EidTable;
+
+/// A datagram that arrived on the control port.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram<'a> {
+    /// Its sender.
+    pub source: SocketAddr,
+    /// The address of ours that it was sent to.
+    pub destination: IpAddr,
+    /// The UDP payload.
+    pub payload: &'a [u8],
+}
+
+/// Which of our ports a datagram leaves from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePort {
+    /// 4342: Map-Replies and Map-Notifies (RFC 6830 6.1).
+    Control,
+    /// A random one: Encapsulated Control Messages (RFC 6830 6.1.8).
+    Random,
+}
+
+/// A datagram to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// From this address of ours; the system chooses when there is none of the receiver's family.
+    pub from: Option<IpAddr>,
+    /// From this port.
+    pub port: SourcePort,
+    /// To whom.
+    pub to: SocketAddr,
+    /// The UDP payload.
+    pub payload: Vec<u8>,
+}
+
+/// Address families that the host has sockets of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+impl Families {
+    /// Both.
+    pub const BOTH: Families = Families {
+        ipv4: true,
+        ipv6: true,
+    };
+
+    fn has(self, address: &IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => self.ipv4,
+            IpAddr::V6(_) => self.ipv6,
+        }
+    }
+}
+
+/// What happened to messages, counted for the whole server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// Map-Registers that came.
+    MapRegisters,
+    /// Map-Registers of no configured prefix.
+    UnknownSite,
+    /// Map-Registers whose authentication failed.
+    AuthenticationFailure,
+    /// Map-Registers with a nonce that is not greater than the last (RFC 9301 5.6).
+    Replay,
+    /// Map-Registers without an acceptable record.
+    NothingRegistered,
+    /// Map-Notifies sent.
+    MapNotifies,
+    /// Map-Notify-Acks taken.
+    MapNotifyAcks,
+    /// Map-Notify-Acks that acknowledge nothing or are not authentic.
+    UnexpectedAck,
+    /// Encapsulated Map-Requests that came.
+    EncapsulatedMapRequests,
+    /// Map-Requests that came without encapsulation.
+    BareMapRequests,
+    /// Map-Requests forwarded to an ETR.
+    ForwardedToEtr,
+    /// Map-Requests forwarded to another Map-Server.
+    ForwardedToMapServer,
+    /// Map-Replies sent from registrations.
+    ProxyReplies,
+    /// Negative Map-Replies sent.
+    NegativeReplies,
+    /// Map-Requests over their source's rate.
+    RateLimited,
+    /// The same answer to the same requester, held back.
+    RepliesHeldBack,
+    /// Map-Requests without a usable ITR-RLOC (RFC 6830 6.1.3).
+    NoItrRloc,
+    /// RLOC-probes, which only an ETR answers (RFC 9301 5.2).
+    ProbeDropped,
+    /// Map-Requests that ask for nothing.
+    NoRecords,
+    /// Map-Requests for something that is no IP prefix.
+    UnknownEid,
+    /// Map-Requests whose sender wants no reply (RFC 9301 5.2, D bit).
+    ReplySuppressed,
+    /// Map-Requests whose ETR has no address that this host can reach.
+    NoUsableEtr,
+    /// Map-Requests that would go back where they came from.
+    Loop,
+    /// Encapsulated messages that are no Map-Request (RFC 6830 6.1.8).
+    EncapsulatedOther,
+    /// Map-Replies, which a Map-Server discards (RFC 6833 4.3).
+    MapReplyDropped,
+    /// Map-Notifies, Map-Referrals and messages of a role that does not run here.
+    Unexpected,
+    /// Messages of an unassigned type.
+    UnknownType,
+    /// Messages that end early, have impossible counts, or a wrong inner checksum.
+    Malformed,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// What the core knows of a prefix.
+#[derive(Debug, Default)]
+struct Known {
+    configured: Option<Configured>,
+    registration: Option<Box<Registration>>,
+}
+
+impl Known {
+    fn is_empty(&self) -> bool {
+        self.configured.is_none() && self.registration.is_none()
+    }
+}
+
+#[derive(Debug)]
+enum Configured {
+    Site {
+        site: u32,
+        accept_more_specifics: bool,
+        deny: bool,
+    },
+    Remote(Box<Remote>),
+}
+
+/// Map-Servers that serve a prefix, taking turns.
+#[derive(Debug)]
+struct Remote {
+    servers: Vec<IpAddr>,
+    turn: usize,
+}
+
+/// The state machine.
+pub struct Core {
+    /// Without its sites, which live in `sites`.
+    config: Config,
+    families: Families,
+    sites: Sites,
+    known: EidTable<Known>,
+    aggregates: EidTable<()>,
+    registrations: usize,
+    expiries: BinaryHeap<Reverse<(Time, EidPrefix)>>,
+    sources: SourceLimit,
+    replies: ReplyLimit<(IpAddr, EidPrefix)>,
+    nonces: HashMap<register::NonceKey, u64>,
+    pending: Vec<Pending>,
+    counters: Counters<Event>,
+    logged: Limiter<Event>,
+    random: u64,
+    started: Time,
+    journal: Option<stored::Journal>,
+}
+
+impl Core {
+    /// A core without state. `seed` makes the nonces of unsolicited Map-Notifies.
+    pub fn new(config: Config, families: Families, now: Time, seed: u64) -> Self {
+        let mut core = Self {
+            sources: SourceLimit::new(config.limits.map_requests_per_source),
+            replies: ReplyLimit::new(config.limits.map_reply_interval),
+            config: Config::default(),
+            families,
+            sites: Sites::default(),
+            known: EidTable::default(),
+            aggregates: EidTable::default(),
+            registrations: 0,
+            expiries: BinaryHeap::new(),
+            nonces: HashMap::new(),
+            pending: Vec::new(),
+            counters: Counters::default(),
+            logged: Limiter::default(),
+            random: seed,
+            started: now,
+            journal: None,
+        };
+        core.configure(now, config);
+        core
+    }
+
+    /// Takes a new configuration: sites are added, changed and removed, registrations of what stays are kept.
+    pub fn configure(&mut self, now: Time, mut config: Config) {
+        let limits = config.limits;
+        if limits.map_requests_per_source != self.config.limits.map_requests_per_source {
+            self.sources = SourceLimit::new(limits.map_requests_per_source);
+        }
+        if limits.map_reply_interval != self.config.limits.map_reply_interval {
+            self.replies = ReplyLimit::new(limits.map_reply_interval);
+        }
+        let sites = std::mem::take(&mut config.sites);
+        self.set_remotes(&config);
+        self.aggregates = EidTable::default();
+        for aggregate in &config.aggregates {
+            self.aggregates.insert(aggregate, ());
+        }
+        self.config = config;
+        let names: std::collections::HashSet<&str> =
+            sites.iter().map(|site| site.name.as_str()).collect();
+        let gone: Vec<u32> = self
+            .sites
+            .iter()
+            .filter(|(_, site)| !names.contains(site.config.name.as_str()))
+            .map(|(number, _)| number)
+            .collect();
+        for number in gone {
+            self.drop_site(number);
+        }
+        // Prefixes may move between sites: all old ones go before any new one comes.
+        for site in &sites {
+            self.unconfigure_changed(site);
+        }
+        for site in sites {
+            self.put_site(now, site);
+        }
+    }
+
+    /// Adds a site, or changes the one of that name. Registrations that it no longer allows are dropped.
+    pub fn put_site(&mut self, _now: Time, config: SiteConfig) {
+        self.unconfigure_changed(&config);
+        let prefixes = config.prefixes.clone();
+        let number = self.sites.put(config);
+        for prefix in &prefixes {
+            self.known.get_or_default(&prefix.prefix).configured = Some(Configured::Site {
+                site: number,
+                accept_more_specifics: prefix.accept_more_specifics,
+                deny: prefix.deny,
+            });
+        }
+        for prefix in &prefixes {
+            self.drop_unallowed(number, &prefix.prefix);
+        }
+    }
+
+    /// Whether a site may be put in beside the others.
+    ///
+    /// # Errors
+    /// When one of its prefixes is another's, or there are as many sites as the limit allows.
+    pub fn check_site(&self, site: &SiteConfig) -> Result<(), String> {
+        let own = self.sites.number(&site.name);
+        if own.is_none() && self.sites.len() >= self.config.limits.sites {
+            return Err(format!(
+                "expected at most {} sites, found one more; raise `limits: {{sites: ...}}`",
+                self.config.limits.sites
+            ));
+        }
+        for SitePrefix { prefix, .. } in &site.prefixes {
+            let owner = match self
+                .known
+                .get(prefix)
+                .and_then(|known| known.configured.as_ref())
+            {
+                Some(Configured::Site { site, .. }) if Some(*site) == own => continue,
+                Some(Configured::Site { site, .. }) => {
+                    self.sites.get(*site).map_or("?", |site| &site.config.name)
+                }
+                Some(Configured::Remote(_)) => "another Map-Server",
+                None => continue,
+            };
+            return Err(format!(
+                "expected an EID-Prefix that no other has, found {prefix}, which is of {owner}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Removes a site with its registrations; `false` when there is none of that name.
+    pub fn remove_site(&mut self, name: &str) -> bool {
+        let number = self.sites.number(name);
+        if let Some(number) = number {
+            self.drop_site(number);
+        }
+        number.is_some()
+    }
+
+    /// How many sites are configured.
+    pub fn site_count(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// How many prefixes are registered.
+    pub fn registration_count(&self) -> usize {
+        self.registrations
+    }
+
+    /// How often `event` happened.
+    pub fn count_of(&self, event: Event) -> u64 {
+        self.counters.get(event)
+    }
+
+    /// Takes a datagram in; what follows from it is appended to `out`.
+    ///
+    /// State that must survive before anything of `out` is sent is in [`Core::journal`].
+    pub fn datagram(&mut self, now: Time, datagram: Datagram<'_>, out: &mut Vec<Transmit>) {
+        match datagram.payload.first().map(|octet| octet >> 4) {
+            Some(1) => self.bare_map_request(now, datagram, out),
+            Some(2) => self.refuse(now, Event::MapReplyDropped, datagram.source),
+            Some(3) if self.config.roles.map_server => self.map_register(now, datagram, out),
+            Some(5) if self.config.roles.map_server => self.map_notify_ack(now, datagram),
+            Some(8) => self.encapsulated(now, datagram, out),
+            Some(3..=6) => self.refuse(now, Event::Unexpected, datagram.source),
+            Some(_) => self.refuse(now, Event::UnknownType, datagram.source),
+            None => self.refuse(now, Event::Malformed, datagram.source),
+        }
+    }
+
+    /// When [`Core::timer`] wants to be called, if at all.
+    pub fn next_timer(&self) -> Option<Time> {
+        let expiry = self.expiries.peek().map(|Reverse((at, _))| *at);
+        let retry = self.pending.iter().map(|pending| pending.next).min();
+        expiry.into_iter().chain(retry).min()
+    }
+
+    /// Does what is due.
+    pub fn timer(&mut self, now: Time, out: &mut Vec<Transmit>) {
+        while let Some(Reverse((at, prefix))) = self.expiries.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.expiries.pop();
+            self.expire(now, &prefix);
+        }
+        self.retransmit_notifies(now, out);
+    }
+
+    /// Counts a message that goes no further, and says so at most once a second and reason.
+    fn refuse(&mut self, now: Time, event: Event, source: SocketAddr) {
+        self.counters.count(event);
+        if let Some(held) = self.logged.allow(now, event) {
+            tracing::debug!(%source, held_back = held, "dropped: {event}");
+        }
+    }
+
+    /// The next of a sequence of numbers that `seed` determines (splitmix64).
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn expire(&mut self, now: Time, prefix: &EidPrefix) {
+        let Some(known) = self.known.get_mut(prefix) else {
+            return;
+        };
+        let Some(registration) = &mut known.registration else {
+            return;
+        };
+        let gone = registration.expire(now);
+        let site = registration.site;
+        for etr in &gone {
+            self.sites.count(site, SiteEvent::Expirations);
+            tracing::info!(%prefix, etr = %etr.source, "registration expired");
+        }
+        self.after_removal(prefix);
+    }
+
+    /// Drops an empty registration, or schedules the timer of one that lives on.
+    fn after_removal(&mut self, prefix: &EidPrefix) {
+        let Some(known) = self.known.get_mut(prefix) else {
+            return;
+        };
+        let Some(registration) = &mut known.registration else {
+            return;
+        };
+        match registration.etrs.iter().map(|etr| etr.expires).min() {
+            Some(next) => {
+                registration.scheduled = next;
+                if next < Time::NEVER {
+                    self.expiries.push(Reverse((next, *prefix)));
+                }
+            }
+            None => {
+                let site = registration.site;
+                known.registration = None;
+                if known.is_empty() {
+                    self.known.remove(prefix);
+                }
+                self.registrations -= 1;
+                if let Some(site) = self.sites.get_mut(site) {
+                    site.registrations -= 1;
+                }
+            }
+        }
+    }
+
+    fn drop_registration(&mut self, prefix: &EidPrefix) {
+        let Some(known) = self.known.get_mut(prefix) else {
+            return;
+        };
+        if let Some(registration) = &mut known.registration {
+            let etrs = std::mem::take(&mut registration.etrs);
+            if let Some(journal) = &mut self.journal {
+                for etr in &etrs {
+                    journal.gone(prefix, &etr.id);
+                }
+            }
+            self.after_removal(prefix);
+        }
+    }
+
+    fn drop_site(&mut self, number: u32) {
+        let Some(site) = self.sites.get(number) else {
+            return;
+        };
+        let prefixes: Vec<EidPrefix> = site.config.prefixes.iter().map(|p| p.prefix).collect();
+        for prefix in &prefixes {
+            self.unconfigure(number, prefix);
+        }
+        self.sites.remove(number);
+    }
+
+    /// Takes a prefix from a site, with everything that is registered in its name inside.
+    fn unconfigure(&mut self, number: u32, prefix: &EidPrefix) {
+        if let Some(known) = self.known.get_mut(prefix) {
+            let of_site =
+                |c: &Configured| matches!(c, Configured::Site { site, .. } if *site == number);
+            if known.configured.as_ref().is_some_and(of_site) {
+                known.configured = None;
+                if known.is_empty() {
+                    self.known.remove(prefix);
+                }
+            }
+        }
+        self.drop_unallowed(number, prefix);
+    }
+
+    /// Unconfigures the prefixes that a site's new configuration no longer has.
+    fn unconfigure_changed(&mut self, new: &SiteConfig) {
+        let Some(number) = self.sites.number(&new.name) else {
+            return;
+        };
+        let Some(old) = self.sites.get(number) else {
+            return;
+        };
+        let kept: std::collections::HashSet<EidPrefix> =
+            new.prefixes.iter().map(|p| p.prefix).collect();
+        let gone: Vec<EidPrefix> = old.config.prefixes.iter().map(|p| p.prefix).collect();
+        for prefix in gone.iter().filter(|prefix| !kept.contains(prefix)) {
+            self.unconfigure(number, prefix);
+        }
+    }
+
+    /// Drops what a site registered inside `prefix` and is not allowed any more.
+    fn drop_unallowed(&mut self, number: u32, prefix: &EidPrefix) {
+        let unallowed: Vec<EidPrefix> = self
+            .known
+            .inside(prefix)
+            .filter(|(_, known)| {
+                known
+                    .registration
+                    .as_ref()
+                    .is_some_and(|registration| registration.site == number)
+            })
+            .filter(|(registered, _)| {
+                self.permission(registered).map(|(site, _)| site) != Some(number)
+            })
+            .map(|(registered, _)| registered)
+            .collect();
+        for registered in &unallowed {
+            self.drop_registration(registered);
+        }
+    }
+
+    /// The site that may register `prefix`, and whether it is a more-specific of what is configured.
+    fn permission(&self, prefix: &EidPrefix) -> Option<(u32, bool)> {
+        let is_site = |known: &Known| matches!(known.configured, Some(Configured::Site { .. }));
+        let (configured, known) = self.known.longest_match_where(prefix, is_site)?;
+        match &known.configured {
+            Some(Configured::Site {
+                site,
+                accept_more_specifics,
+                ..
+            }) => {
+                let exact = configured == *prefix;
+                (exact || *accept_more_specifics).then_some((*site, !exact))
+            }
+            _ => None,
+        }
+    }
+
+    fn set_remotes(&mut self, config: &Config) {
+        for server in &self.config.map_servers {
+            for prefix in &server.prefixes {
+                if let Some(known) = self.known.get_mut(prefix) {
+                    if matches!(known.configured, Some(Configured::Remote(_))) {
+                        known.configured = None;
+                    }
+                    if known.is_empty() {
+                        self.known.remove(prefix);
+                    }
+                }
+            }
+        }
+        if !config.roles.map_resolver {
+            return;
+        }
+        for server in &config.map_servers {
+            for prefix in &server.prefixes {
+                let known = self.known.get_or_default(prefix);
+                match &mut known.configured {
+                    Some(Configured::Remote(remote)) => remote.servers.push(server.address),
+                    Some(Configured::Site { .. }) => {}
+                    None => {
+                        known.configured = Some(Configured::Remote(Box::new(Remote {
+                            servers: vec![server.address],
+                            turn: 0,
+                        })));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a request wants to know of where it may send: shared by the modules of the core.
+fn same_family(one: &IpAddr, other: &IpAddr) -> bool {
+    one.is_ipv4() == other.is_ipv4()
+}
+
+/// `from` for an answer to `to`: our address that was asked, when it is of the same family.
+fn answer_from(asked: IpAddr, to: &IpAddr) -> Option<IpAddr> {
+    (same_family(&asked, to) && !asked.is_unspecified()).then_some(asked)
+}
+
+/// Shares one allocation between equal locator-sets that follow each other.
+type LocatorSet = Arc<[lisp::wire::Locator]>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! State on disk: an append-only file that is written before anything is acknowledged, and rewritten when it has grown.
+//!
+//! `STATE-DIR/state-N` are the generations. A new generation first gets every change from its start on and, bit by bit, the
+//! whole table; only then are older ones removed. Reading all of them in order gives the state after a crash at any moment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use daemon::{Failure, Time};
+use lisp::EidPrefix;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::core::{Core, STATE_HEADER};
+
+/// Prefixes written per turn while the table is rewritten: about a millisecond of work.
+const SWEEP: usize = 2000;
+/// A file is rewritten when it is twice as large as after the last time, and this much more.
+const SLACK: u64 = 16 << 20;
+/// State that waits for a full disk to have room again.
+const MAX_WAITING: usize = 64 << 20;
+
+/// An open state directory.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    directory: PathBuf,
+    sync: bool,
+    generation: u64,
+    file: File,
+    written: u64,
+    /// Size after the last rewriting.
+    base: u64,
+    sweep: Sweep,
+    failing: bool,
+    /// Holds others off while it lives.
+    _lock: Flock<File>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    Idle,
+    Start,
+    At(EidPrefix),
+    /// The last part is in the journal and not yet in the file.
+    Ending,
+}
+
+impl StateDir {
+    /// Reads what is there into the core and starts a new generation. The core keeps a journal from here on.
+    pub(crate) fn open(
+        directory: &Path,
+        sync: bool,
+        core: &mut Core,
+        now: Time,
+    ) -> Result<Self, Failure> {
+        let shown = directory.display();
+        let fail = |doing: &str, error: io::Error| {
+            Failure::Host(format!(
+                "state directory {shown}: {doing}: {error}; expected a directory that this daemon may write"
+            ))
+        };
+        fs::create_dir_all(directory).map_err(|error| fail("making it", error))?;
+        let lock =
+            File::create(directory.join("lock")).map_err(|error| fail("locking it", error))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
+            Failure::Host(format!(
+                "state directory {shown}: another running daemon uses it; stop it, or set another `state-dir`"
+            ))
+        })?;
+        let generations = generations(directory).map_err(|error| fail("listing it", error))?;
+        for &generation in &generations {
+            let path = path_of(directory, generation);
+            let state = fs::read(&path).map_err(|error| fail("reading it", error))?;
+            // A crash can come before the header is written.
+            if STATE_HEADER.starts_with(&state) && state.len() < STATE_HEADER.len() {
+                continue;
+            }
+            let (entries, torn) = core.restore(now, &state).map_err(|error| {
+                Failure::Usage(format!("{}: {error}; move the file away", path.display()))
+            })?;
+            tracing::info!(entries, torn_octets = torn, "read {}", path.display());
+        }
+        let generation = generations.last().map_or(1, |last| last + 1);
+        let file = create(directory, generation).map_err(|error| fail("writing it", error))?;
+        core.keep_journal();
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            sync,
+            generation,
+            file,
+            written: STATE_HEADER.len() as u64,
+            base: 0,
+            sweep: Sweep::Start,
+            failing: false,
+            _lock: lock,
+        })
+    }
+
+    /// Whether there is work that should not wait for packets.
+    pub(crate) fn compacting(&self) -> bool {
+        self.sweep != Sweep::Idle
+    }
+
+    /// Writes the journal and clears it. After `Ok(true)`, a kill of this process at any moment loses none of it; with
+    /// `state-sync` neither does a power failure. `Ok(false)`: the disk did not take it now, nothing of it may be acknowledged.
+    ///
+    /// # Errors
+    /// When the disk does not take anything for too long, or the file is in an unknown state.
+    pub(crate) fn append(&mut self, journal: &mut Vec<u8>) -> io::Result<bool> {
+        if journal.is_empty() {
+            return Ok(true);
+        }
+        let result = self.file.write_all(journal).and_then(|()| match self.sync {
+            true => self.file.sync_data(),
+            false => Ok(()),
+        });
+        match result {
+            Ok(()) => {
+                self.written += journal.len() as u64;
+                journal.clear();
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("state is kept again");
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                // What was written of it would stand in the way of all that follows.
+                self.file.set_len(self.written)?;
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!("state is not kept, nothing is acknowledged: {error}");
+                }
+                match journal.len() > MAX_WAITING {
+                    true => Err(error),
+                    false => Ok(false),
+                }
+            }
+        }
+    }
+
+    /// Goes on with rewriting, or starts it when the file has grown enough. What it puts into the core's journal must be
+    /// appended before the next call.
+    ///
+    /// # Errors
+    /// When a new file cannot be made.
+    pub(crate) fn compact(&mut self, core: &mut Core) -> io::Result<()> {
+        self.sweep = match self.sweep {
+            Sweep::Idle if self.written > 2 * self.base + SLACK => {
+                self.file = create(&self.directory, self.generation + 1)?;
+                self.generation += 1;
+                self.written = STATE_HEADER.len() as u64;
+                Sweep::Start
+            }
+            Sweep::Idle => Sweep::Idle,
+            Sweep::Start => core.sweep(None, SWEEP).map_or(Sweep::Ending, Sweep::At),
+            Sweep::At(cursor) => core
+                .sweep(Some(cursor), SWEEP)
+                .map_or(Sweep::Ending, Sweep::At),
+            Sweep::Ending if self.failing => Sweep::Ending,
+            Sweep::Ending => {
+                if self.sync {
+                    self.file.sync_data()?;
+                }
+                for old in generations(&self.directory)? {
+                    if old < self.generation {
+                        fs::remove_file(path_of(&self.directory, old))?;
+                    }
+                }
+                self.base = self.written;
+                Sweep::Idle
+            }
+        };
+        Ok(())
+    }
+}
+
+fn path_of(directory: &Path, generation: u64) -> PathBuf {
+    directory.join(format!("state-{generation}"))
+}
+
+fn create(directory: &Path, generation: u64) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path_of(directory, generation))?;
+    file.write_all(STATE_HEADER)?;
+    Ok(file)
+}
+
+fn generations(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("state-"));
+        found.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;
