@@ -2,7 +2,7 @@
 
 use super::headers;
 use super::records::{address, authentication, ids, query, record, record_summary};
-use super::walk::{Leaf, Show, Walk, Walked};
+use super::walk::{Leaf, Show, Walk, Walked, count};
 use crate::packet::MAX_ECM_DEPTH;
 use crate::wire::map_register::field as register;
 use crate::wire::map_reply::field as reply;
@@ -51,7 +51,11 @@ pub(super) fn control(walk: &mut Walk<'_>, depth: usize) -> String {
     let mut summary = parsed
         .as_ref()
         .map_or_else(|_| name.to_owned(), message_summary);
-    let shown = summary.clone();
+    // The group has the message's name already.
+    let shown = summary
+        .strip_prefix(name)
+        .map_or(&*summary, |rest| rest.trim_start_matches([':', ' ']));
+    let shown = shown.to_owned();
     let body = |walk: &mut Walk<'_>| {
         let walked = match octets.first().map(|octet| octet >> 4) {
             Some(1) => map_request(walk),
@@ -160,7 +164,8 @@ fn map_request(walk: &mut Walk<'_>) -> Walked {
             (field::NONCE, Show::Hex),
         ],
     )?;
-    let count = field::IRC.get(fixed) + 1;
+    walk.cite(&[field::LOCAL_XTR, field::DONT_REPLY], "RFC 9301 5.2");
+    let rlocs = field::IRC.get(fixed) + 1;
     let records = field::RECORD_COUNT.get(fixed) as usize;
     address(
         walk,
@@ -171,7 +176,7 @@ fn map_request(walk: &mut Walk<'_>) -> Walked {
     )?;
     let rlocs_at = walk.at;
     let mut usable = false;
-    for number in 1..=count {
+    for number in 1..=rlocs {
         let name = format!("ITR-RLOC {number}");
         let rloc = address(walk, name, "ITR-RLOC-AFI", "ITR-RLOC Address", REQUEST)?;
         usable |= rloc.is_some_and(|rloc| rloc.ip().is_some());
@@ -247,6 +252,15 @@ fn map_register(walk: &mut Walk<'_>) -> Walked {
             (field::NONCE, Show::Hex),
         ],
     )?;
+    let newer = [
+        field::SECURITY,
+        field::IDS,
+        field::EID_NOTIFY,
+        field::USE_TTL,
+        field::MERGE,
+        field::RTR,
+    ];
+    walk.cite(&newer, "RFC 9301 5.6");
     authentication(walk, REGISTER)?;
     for number in 1..=field::RECORD_COUNT.get(fixed) as usize {
         record(walk, number, RecordKind::Mapping)?;
@@ -315,16 +329,15 @@ fn encapsulated(walk: &mut Walk<'_>, inner_at: Option<usize>, depth: usize) -> W
             (field::RESERVED, Show::Hex),
         ],
     )?;
+    walk.cite(&[field::DDT], "RFC 8111 5");
     let Some(inner_at) = inner_at else {
         return Ok(String::new());
     };
     let authentication = inner_at - field::LEN;
     walk.within(authentication, |walk| {
         walk.section = "RFC 9303 6.1";
-        walk.octets("Authentication Data", authentication, |octets| {
-            format!("{} octets", octets.len())
-        })
-        .map(drop)
+        walk.octets("Authentication Data", authentication, count)
+            .map(drop)
     })?;
     if depth == MAX_ECM_DEPTH {
         walk.errors.push(crate::packet::too_deep(walk.at));

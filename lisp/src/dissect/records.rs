@@ -1,6 +1,6 @@
 //! Addresses, LCAFs, EID records, locators, signatures and authentication data.
 
-use super::walk::{Leaf, Show, Stop, Walk, Walked, hex};
+use super::walk::{Leaf, Show, Stop, Walk, Walked, count, hex};
 use crate::addr::{Address, EidPrefix};
 use crate::wire::Action;
 use crate::wire::address::{
@@ -145,9 +145,7 @@ fn lcaf_body(walk: &mut Walk<'_>, depth: usize) -> Walked<String> {
             Ok(name)
         }
         _ => {
-            walk.octets("LCAF data", len, |octets| {
-                format!("{} octets", octets.len())
-            })?;
+            walk.octets("LCAF data", len, count)?;
             Ok(name)
         }
     })
@@ -167,6 +165,7 @@ fn minutes(ttl: u64) -> String {
     match ttl {
         0 => "0 (remove)".into(),
         0xffff_ffff => "0xffffffff (never expires)".into(),
+        1 => "1 minute".into(),
         minutes => format!("{minutes} minutes"),
     }
 }

@@ -119,6 +119,15 @@ impl<'a> Walk<'a> {
         });
     }
 
+    /// These leaves, just shown, are defined in another section than the structure that they stand in.
+    pub(super) fn cite(&mut self, leaves: &[Bits], section: &'static str) {
+        for field in &mut self.fields {
+            if leaves.iter().any(|bits| bits.name == field.name) {
+                field.section = section;
+            }
+        }
+    }
+
     /// A leaf of whole octets, if they are there.
     pub(super) fn octets(
         &mut self,
@@ -151,7 +160,7 @@ impl<'a> Walk<'a> {
     /// What is left, as one leaf; nothing if nothing is.
     pub(super) fn leftover(&mut self, name: &str) {
         let len = self.end - self.at;
-        let shown = self.octets(name, len, |octets| format!("{} octets", octets.len()));
+        let shown = self.octets(name, len, count);
         debug_assert!(shown.is_ok(), "what is left is there");
     }
 
@@ -194,6 +203,14 @@ impl<'a> Walk<'a> {
         self.leftover("undecoded octets");
         self.end = outer;
         result
+    }
+}
+
+/// How many octets there are, as the value of a leaf that is not looked into.
+pub(super) fn count(octets: &[u8]) -> String {
+    match octets.len() {
+        1 => "1 octet".into(),
+        many => format!("{many} octets"),
     }
 }
 
