@@ -478,6 +478,11 @@ impl DataPlane {
     pub fn site_route(&self, eid: IpAddr) -> bool {
         self.site.current().has_route(eid)
     }
+
+    /// Whether the site has a route to some part of an EID-Prefix, other than by default or into the tunnel.
+    pub fn site_reaches(&self, prefix: &EidPrefix) -> bool {
+        self.site.current().reaches(&prefix.prefix)
+    }
 }
 
 impl Drop for DataPlane {

@@ -17,7 +17,6 @@ use std::time::Duration;
 use daemon::log::Limiter;
 use daemon::signals::{self, Signals};
 use daemon::{Clock, Failure, Time};
-use lisp::EidPrefix;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::core::{Action, Core, Event, Settings};
@@ -205,11 +204,11 @@ where
     }
 
     /// An event of the packet path. A packet that found no route in the site may mean that its whole EID-Prefix has
-    /// none: the kernel is asked about the prefix's first host.
+    /// none: the kernel's routes tell.
     fn feed_data(&mut self, event: DataEvent) {
         if let DataEvent::NoRoute { iid, eid, .. } = &event
             && let Some(prefix) = self.core.local_prefix(*iid, *eid)
-            && !self.has_site_route(&prefix)
+            && !self.path.site_reaches(&prefix)
         {
             self.feed(Event::SiteRoute {
                 prefix,
@@ -217,11 +216,6 @@ where
             });
         }
         self.feed(Event::Data(event));
-    }
-
-    fn has_site_route(&self, prefix: &EidPrefix) -> bool {
-        let first = prefix.prefix.hosts().next();
-        first.is_none_or(|host| self.path.site_route(host))
     }
 
     /// Prefixes without a route are looked at again from time to time.
@@ -232,7 +226,7 @@ where
         }
         self.next_look = now + ROUTE_LOOK;
         for prefix in self.core.unrouted().collect::<Vec<_>>() {
-            if self.has_site_route(&prefix) {
+            if self.path.site_reaches(&prefix) {
                 self.feed(Event::SiteRoute {
                     prefix,
                     present: true,

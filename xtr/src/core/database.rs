@@ -100,6 +100,14 @@ impl Database {
         self.locals.lookup(iid, eid)
     }
 
+    /// The prefixes that are here, see [`Database::is_here`].
+    pub fn here(&self) -> impl Iterator<Item = EidPrefix> + '_ {
+        self.locals
+            .prefixes()
+            .into_iter()
+            .filter(|prefix| self.is_here(prefix))
+    }
+
     /// Whether the prefix is here: in the database, with a route, not away.
     pub fn is_here(&self, prefix: &EidPrefix) -> bool {
         self.locals.get(prefix).is_some_and(|local| local.routed)
@@ -346,6 +354,7 @@ impl Core {
         for prefix in removed {
             self.remove_local(prefix, AwayReason::Deconfigured);
         }
+        self.leave_map_servers(&settings);
         let old = std::mem::replace(&mut self.settings, settings);
         self.requests.reconfigure(&self.settings);
         let mut changed = Vec::new();

@@ -11,6 +11,7 @@ use lisp::wire::{MapNotify, MapNotifyAck, MapRecord, MapRegister};
 
 use super::database::AwayReason;
 use super::event::{Datagram, Port};
+use super::settings::Settings;
 use super::{Core, Timer, locator_set};
 use crate::forwarding::Edition;
 
@@ -94,12 +95,7 @@ impl Core {
     /// Sends everything that is here to one Map-Server. Until it confirms what it was asked to confirm, the next time
     /// comes sooner, with doubling waits.
     pub(super) fn register(&mut self, server: usize) {
-        let here: Vec<EidPrefix> = self
-            .database
-            .prefixes()
-            .into_iter()
-            .filter(|prefix| self.database.is_here(prefix))
-            .collect();
+        let here: Vec<EidPrefix> = self.database.here().collect();
         let interval = self.registration_interval();
         let Some(map_server) = self.settings.map_servers.get(server) else {
             return;
@@ -183,14 +179,29 @@ impl Core {
     }
 
     pub(super) fn deregister_all(&mut self) {
-        let here: Vec<EidPrefix> = self
+        for server in 0..self.settings.map_servers.len() {
+            self.leave(server);
+        }
+    }
+
+    /// Withdraws everything from the Map-Servers that a new configuration does not have.
+    pub(super) fn leave_map_servers(&mut self, new: &Settings) {
+        for server in 0..self.settings.map_servers.len() {
+            let address = self.settings.map_servers[server].address;
+            if !new.map_servers.iter().any(|kept| kept.address == address) {
+                self.leave(server);
+            }
+        }
+    }
+
+    fn leave(&mut self, server: usize) {
+        let records: Vec<MapRecord> = self
             .database
-            .prefixes()
-            .into_iter()
-            .filter(|prefix| self.database.is_here(prefix))
+            .here()
+            .map(|prefix| locator_set::negative(prefix, 0))
             .collect();
-        if !here.is_empty() {
-            self.deregister(&here);
+        if !records.is_empty() {
+            self.send_registers(server, records, false);
         }
     }
 
@@ -255,9 +266,9 @@ impl Core {
         })
     }
 
-    /// Whether a Map-Notify says that an EID-Prefix of ours is registered with none of our locators.
+    /// Whether a Map-Notify says that an EID-Prefix of ours, or a part of it, is registered with none of our locators.
     fn lives_elsewhere(&self, prefix: &EidPrefix, record: &MapRecord) -> bool {
-        let Some((owner, local)) = self.database.locals.longest_match(prefix) else {
+        let Some((_, local)) = self.database.locals.longest_match(prefix) else {
             return false;
         };
         let mine = local
@@ -270,11 +281,7 @@ impl Core {
             .iter()
             .filter_map(|locator| locator.rloc.ip())
             .any(|rloc| self.settings.is_own(rloc));
-        (owner == *prefix || local.mapping.dynamic)
-            && record.ttl != 0
-            && !record.locators.is_empty()
-            && mine
-            && !still_ours
+        record.ttl != 0 && !record.locators.is_empty() && mine && !still_ours
     }
 
     /// Another xTR registered the prefix: it has moved there (host mobility).

@@ -26,14 +26,34 @@ const GROUPS: [u32; 5] = [
     libc::RTNLGRP_IPV6_ROUTE,
 ];
 
-/// Routes of the main and local tables, true where they deliver, false where they refuse.
+/// What a route does with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Sends it on into the site.
+    Forwards,
+    /// Delivers it on this box.
+    Delivers,
+    /// Refuses it.
+    Refuses,
+}
+
+/// Routes of the main and local tables.
 #[derive(Debug, Default)]
-pub struct SiteRoutes(Prefixes<bool>);
+pub struct SiteRoutes(Prefixes<Kind>);
 
 impl SiteRoutes {
     /// Whether a packet to `eid` would stay in the site.
     pub fn has_route(&self, eid: IpAddr) -> bool {
-        self.0.longest_match(eid).copied().unwrap_or(false)
+        self.0
+            .longest_match(eid)
+            .is_some_and(|kind| *kind != Kind::Refuses)
+    }
+
+    /// Whether packets to some part of `prefix` would be sent on into the site. This box's own addresses do not
+    /// count: they stay when the interface into the site goes down.
+    pub fn reaches(&self, prefix: &IpNet) -> bool {
+        let covered = self.0.covering(prefix).last().copied();
+        covered == Some(&Kind::Forwards) || self.0.inside(prefix).contains(&&Kind::Forwards)
     }
 
     fn read(netlink: &mut Netlink, tunnel: u32) -> std::io::Result<Self> {
@@ -65,13 +85,20 @@ impl SiteRoutes {
         if !known.contains(&table) || length == 0 {
             return;
         }
-        let delivers = match route.header.kind {
-            RouteType::Unicast => !route
-                .attributes
-                .iter()
-                .any(|a| matches!(a, RouteAttribute::Oif(index) if *index == tunnel)),
-            RouteType::Local => true,
-            RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => false,
+        let kind = match route.header.kind {
+            RouteType::Unicast => {
+                let tunneled = route
+                    .attributes
+                    .iter()
+                    .any(|a| matches!(a, RouteAttribute::Oif(index) if *index == tunnel));
+                if tunneled {
+                    Kind::Refuses
+                } else {
+                    Kind::Forwards
+                }
+            }
+            RouteType::Local => Kind::Delivers,
+            RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => Kind::Refuses,
             _ => return,
         };
         let address = route.attributes.iter().find_map(|a| match a {
@@ -80,7 +107,7 @@ impl SiteRoutes {
             _ => None,
         });
         if let Some(prefix) = address.and_then(|a| IpNet::new(a, length).ok()) {
-            self.0.insert(prefix.trunc(), delivers);
+            self.0.insert(prefix.trunc(), kind);
         }
     }
 }

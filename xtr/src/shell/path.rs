@@ -1,6 +1,6 @@
 //! The packet path as the core's actions need it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 
 use daemon::{Clock, Failure, Time};
@@ -40,6 +40,36 @@ fn policy(settings: &Settings) -> Policy {
     }
 }
 
+/// The own locator that data to `rloc` comes from: the one that the route has, so that a multihomed site's packets
+/// pass the reverse-path filters of its providers; otherwise the first of the family.
+fn source_toward(rloc: IpAddr, settings: &Settings) -> Option<IpAddr> {
+    let first = settings.source_for(rloc)?;
+    let several = settings
+        .rlocs
+        .iter()
+        .any(|own| *own != first && own.is_ipv4() == rloc.is_ipv4());
+    if !several || rloc.is_unspecified() {
+        return Some(first);
+    }
+    // Connecting a UDP socket sends nothing; it makes the kernel choose route and source.
+    let routed = UdpSocket::bind((unspecified(rloc), 0)).and_then(|socket| {
+        socket.connect((rloc, lisp::DATA_PORT))?;
+        Ok(socket.local_addr()?.ip())
+    });
+    match routed {
+        Ok(source) if settings.is_own(source) => Some(source),
+        _ => Some(first),
+    }
+}
+
+fn unspecified(family_of: IpAddr) -> IpAddr {
+    if family_of.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
+}
+
 impl PacketPath {
     pub(super) fn start(
         config: &DataPlaneConfig,
@@ -71,9 +101,9 @@ impl PacketPath {
         }
     }
 
-    /// Whether the site has a route to an EID.
-    pub(super) fn site_route(&self, eid: IpAddr) -> bool {
-        self.plane.site_route(eid)
+    /// Whether the site has a route to some part of a local EID-Prefix.
+    pub(super) fn site_reaches(&self, prefix: &EidPrefix) -> bool {
+        self.plane.site_reaches(prefix)
     }
 
     /// Does what concerns the packet path.
@@ -128,7 +158,7 @@ impl PacketPath {
                 let rloc = locator.rloc.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
                 Destination {
                     rloc,
-                    source: settings.source_for(rloc),
+                    source: source_toward(rloc, settings),
                     priority: locator.priority,
                     weight: locator.weight,
                     usable: locator.usable && locator.rloc.is_some(),

@@ -224,3 +224,37 @@ fn a_reload_acts_on_the_differences_and_keeps_the_map_cache() {
     assert_eq!(last.records[0].eid_prefix(), Some(prefix("10.5.0.0/24")));
     assert!(bench.installed("203.0.113.0/24").is_some());
 }
+
+#[test]
+fn a_map_server_that_is_given_up_is_told() {
+    let mut bench = confirmed(settings());
+    let mut without = settings();
+    without.map_servers.clear();
+    bench.event(Event::Reload(Box::new(without)));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].to.ip(), ip(MAP_SERVER));
+    let ControlMessage::MapRegister(register) = &sent[0].message else {
+        panic!("no Map-Register");
+    };
+    assert_eq!(register.records[0].ttl, 0);
+}
+
+#[test]
+fn a_part_that_is_registered_elsewhere_goes_into_the_away_table() {
+    let mut bench = confirmed(settings());
+    bench.notify(0, vec![to_peer("10.1.0.128/25", 1440)]);
+    assert_eq!(bench.core.show_away(bench.now)[0].prefix, "10.1.0.128/25");
+    assert_eq!(bench.core.show_database(bench.now)[0].state, "registered");
+    bench.event(Event::Data(DataEvent::AwayEid {
+        iid: 0,
+        source: ip("203.0.113.20"),
+        eid: ip("10.1.0.200"),
+        encapsulator: ip(PEER),
+        known: true,
+    }));
+    let (_, to, request) = bench.requests().pop().unwrap();
+    assert!(request.smr);
+    assert_eq!(to, ip(PEER));
+    assert_eq!(request.records[0].prefix(), Some(prefix("10.1.0.128/25")));
+}
