@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -131,10 +131,8 @@ const DATA_VALUES: [&str; 6] = [
 #[test]
 fn tshark_sees_what_was_meant() {
     let packets = generated();
-    let folder = std::env::temp_dir().join(format!("lisp-tshark-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("generated.pcap");
-    std::fs::write(&file, pcap(&packets)).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&pcap(&packets)).unwrap();
     let mut names: Vec<&str> = COMPLAINTS.to_vec();
     for list in [
         &UDP[..],
@@ -155,8 +153,7 @@ fn tshark_sees_what_was_meant() {
                 .collect::<Vec<_>>(),
         );
     }
-    let output = tshark(&file, &names);
-    std::fs::remove_dir_all(&folder).unwrap();
+    let output = tshark(file.path(), &names);
     let Some(output) = output else { return };
     let rows: Vec<&str> = output.lines().collect();
     assert_eq!(rows.len(), packets.len());
