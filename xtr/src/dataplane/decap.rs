@@ -46,6 +46,48 @@ enum Onward {
     Reencapsulate,
 }
 
+/// A LISP data packet, read and checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) header: DataHeader,
+    /// As it stands in the packet.
+    pub(super) inner: Inner,
+    /// TOS and TTL with which it leaves.
+    pub(super) tos: u8,
+    pub(super) ttl: u8,
+}
+
+/// Reads the payload of a datagram to port 4341 that came with this outer TTL and TOS.
+///
+/// # Errors
+/// Why it has to be dropped.
+pub(super) fn open(
+    datagram: &[u8],
+    outer_ttl: u8,
+    outer_tos: u8,
+    edition: Edition,
+) -> Result<Opened, Counter> {
+    let header = DataHeader::parse(datagram).map_err(|_| Counter::Truncated)?;
+    // RFC 6830 5.3: the low flag bits are ignored; RFC 9300 made two of them "encrypted" (RFC 8061).
+    if edition == Edition::Rfc9300 && header.flags & 0x03 != 0 {
+        return Err(Counter::Encrypted);
+    }
+    let packet = &datagram[DATA_HEADER_LEN..];
+    let inner = Inner::parse(packet)?;
+    if !inner::header_checksum_holds(packet, &inner) {
+        return Err(Counter::InnerChecksum);
+    }
+    if !inner.addresses_are_plausible() {
+        return Err(Counter::InnerAddress);
+    }
+    Ok(Opened {
+        header,
+        inner,
+        tos: inner::decapsulated_tos(edition, outer_tos, inner.tos).ok_or(Counter::EcnDrop)?,
+        ttl: inner::decapsulated_ttl(outer_ttl, inner.ttl),
+    })
+}
+
 /// Who sent a packet, and its LISP header.
 struct Outside {
     encapsulator: IpAddr,
@@ -157,24 +199,13 @@ impl Decapsulator {
         start: usize,
         end: usize,
     ) -> Result<(Onward, std::ops::Range<usize>, Inner), Counter> {
-        let datagram = &mut self.buffers.arena[start..end];
-        let header = DataHeader::parse(datagram).map_err(|_| Counter::Truncated)?;
-        let edition = tables.policy.edition;
-        // RFC 6830 5.3: the low flag bits are ignored; RFC 9300 made two of them "encrypted" (RFC 8061).
-        if edition == Edition::Rfc9300 && header.flags & 0x03 != 0 {
-            return Err(Counter::Encrypted);
-        }
-        let packet = &mut datagram[DATA_HEADER_LEN..];
-        let inner = Inner::parse(packet)?;
-        if !inner::header_checksum_holds(packet, &inner) {
-            return Err(Counter::InnerChecksum);
-        }
-        if !inner.addresses_are_plausible() {
-            return Err(Counter::InnerAddress);
-        }
-        let tos =
-            inner::decapsulated_tos(edition, arrival.tos, inner.tos).ok_or(Counter::EcnDrop)?;
-        let ttl = inner::decapsulated_ttl(arrival.ttl, inner.ttl);
+        let datagram = &self.buffers.arena[start..end];
+        let Opened {
+            header,
+            inner,
+            tos,
+            ttl,
+        } = open(datagram, arrival.ttl, arrival.tos, tables.policy.edition)?;
         let outside = Outside {
             encapsulator: arrival.source.map_or(inner.source, |a| a.ip()),
             header,
