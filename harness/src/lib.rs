@@ -21,6 +21,7 @@
 //!
 //! It knows nothing of what it tests: any routing daemon can be put into it.
 
+pub mod bench;
 pub mod capture;
 pub mod host;
 pub mod inline;

@@ -60,12 +60,26 @@ pub(crate) fn build(
     inline: &dyn Fn(usize) -> bool,
 ) -> Result<Networks, LabError> {
     let ipv6_kernel = PathBuf::from("/proc/sys/net/ipv6").exists();
+    let numbers: HashMap<&str, usize> = topology
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(number, node)| (node.name.as_str(), number))
+        .collect();
+    // Per node its ends: the number of the link and the side.
+    let mut ends = vec![Vec::new(); topology.nodes.len()];
+    for (number, link) in topology.links.iter().enumerate() {
+        for (side, end) in link.ends.iter().enumerate() {
+            ends[numbers[end.node.as_str()]].push((number, side));
+        }
+    }
     let mut sites = Vec::with_capacity(topology.nodes.len());
-    let mut numbers = HashMap::new();
+    let mut ipv6_nodes = Vec::with_capacity(topology.nodes.len());
     let mut late = Vec::new();
-    for node in &topology.nodes {
+    let mut inherited = HashMap::new();
+    for (number, node) in topology.nodes.iter().enumerate() {
         let site = Site::make(&node.name)?;
-        let ipv6 = uses_ipv6(topology, node);
+        let ipv6 = uses_ipv6(topology, node, &ends[number]);
         if ipv6 && !ipv6_kernel {
             return Err(LabError::Unsupported {
                 what: format!("node `{}` has IPv6 addresses or routes, and this kernel has no IPv6", node.name),
@@ -73,12 +87,18 @@ pub(crate) fn build(
             });
         }
         for (path, value) in default_sysctls(node.kind, ipv6, ipv6_kernel) {
-            write_sysctl(node, path, value)?;
+            // All new namespaces start with the same settings: what the first one has already, none needs.
+            let found = inherited.entry(path).or_insert_with(|| {
+                std::fs::read_to_string(format!("/proc/sys/{path}")).unwrap_or_default()
+            });
+            if found.trim_end() != value {
+                write_sysctl(node, path, value)?;
+            }
         }
         if !set_sysctls(node, false)? {
-            late.push(numbers.len());
+            late.push(number);
         }
-        numbers.insert(node.name.as_str(), numbers.len());
+        ipv6_nodes.push(ipv6);
         sites.push(site);
     }
     let mut wire = None;
@@ -98,11 +118,11 @@ pub(crate) fn build(
     let mut next_index = vec![FIRST_INDEX; sites.len()];
     let mut indexes = Vec::with_capacity(topology.links.len());
     for (number, link) in topology.links.iter().enumerate() {
-        let ends = [
+        let nodes = [
             numbers[link.ends[0].node.as_str()],
             numbers[link.ends[1].node.as_str()],
         ];
-        let index = ends.map(|node| {
+        let index = nodes.map(|node| {
             next_index[node] += 1;
             next_index[node] - 1
         });
@@ -126,7 +146,7 @@ pub(crate) fn build(
                         mac: [0x02, 0xff, 0, (number >> 8) as u8, number as u8, side as u8],
                         mtu: link.mtu,
                     };
-                    let peer = sites[ends[side]].namespace.as_fd();
+                    let peer = sites[nodes[side]].namespace.as_fd();
                     relay
                         .netlink
                         .add_veth(&here, &end(side), peer, what.clone())?;
@@ -137,8 +157,8 @@ pub(crate) fn build(
                 relayed.insert(number, relay_index);
             }
             _ => {
-                let peer = sites[ends[1]].namespace.clone();
-                sites[ends[0]]
+                let peer = sites[nodes[1]].namespace.clone();
+                sites[nodes[0]]
                     .netlink
                     .add_veth(&end(0), &end(1), peer.as_fd(), what)?;
             }
@@ -189,7 +209,15 @@ pub(crate) fn build(
     }
 
     for (number, node) in topology.nodes.iter().enumerate() {
-        configure(topology, node, &indexes, &mut sites[number].netlink)?;
+        let netlink = &mut sites[number].netlink;
+        configure(
+            topology,
+            node,
+            &ends[number],
+            &indexes,
+            ipv6_nodes[number],
+            netlink,
+        )?;
     }
     Ok(Networks {
         nodes: sites.into_iter().map(|site| site.namespace).collect(),
@@ -202,7 +230,9 @@ pub(crate) fn build(
 fn configure(
     topology: &Topology,
     node: &Node,
+    ends: &[(usize, usize)],
     indexes: &[[u32; 2]],
+    ipv6: bool,
     netlink: &mut Netlink,
 ) -> Result<(), LabError> {
     let name = &node.name;
@@ -216,9 +246,8 @@ fn configure(
         netlink.set_link(BRIDGE_INDEX, true, None, up("br0"))?;
     }
     let mut by_name = HashMap::from([("lo", 1)]);
-    for (number, link) in topology.links.iter().enumerate() {
-        let Some(side) = link.end(name) else { continue };
-        let end = &link.ends[side];
+    for &(number, side) in ends {
+        let end = &topology.links[number].ends[side];
         let index = indexes[number][side];
         by_name.insert(end.interface.as_str(), index);
         netlink.set_link(index, true, bridge, up(&end.interface))?;
@@ -241,9 +270,9 @@ fn configure(
             rule.priority
         );
         let family = rule.from.or(rule.to).map(|net| net.addr().is_ipv6());
-        for ipv6 in [false, true] {
-            if family.unwrap_or(ipv6) == ipv6 && (!ipv6 || uses_ipv6(topology, node)) {
-                netlink.add_rule(rule, ipv6, what.clone())?;
+        for six in [false, true] {
+            if family.unwrap_or(six) == six && (!six || ipv6) {
+                netlink.add_rule(rule, six, what.clone())?;
             }
         }
     }
@@ -269,10 +298,13 @@ pub(crate) fn mac(number: usize, side: usize, link: &Link) -> [u8; 6] {
     ])
 }
 
-fn uses_ipv6(topology: &Topology, node: &Node) -> bool {
+fn uses_ipv6(topology: &Topology, node: &Node, ends: &[(usize, usize)]) -> bool {
+    let of_links = ends
+        .iter()
+        .flat_map(|&(number, side)| &topology.links[number].ends[side].addresses);
     node.kind != NodeKind::Bridge
-        && (topology
-            .addresses(&node.name)
+        && (of_links
+            .chain(&node.loopback)
             .any(|net| net.addr().is_ipv6())
             || node.routes.iter().any(|route| route.to.addr().is_ipv6()))
 }
@@ -300,10 +332,7 @@ fn default_sysctls(
         ]);
     } else if ipv6_kernel {
         // Without IPv6 addresses there is no reason for neighbour discovery chatter in every capture.
-        sysctls.extend([
-            ("net/ipv6/conf/all/disable_ipv6", "1"),
-            ("net/ipv6/conf/default/disable_ipv6", "1"),
-        ]);
+        sysctls.push(("net/ipv6/conf/default/disable_ipv6", "1"));
     }
     sysctls
 }
