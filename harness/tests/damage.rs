@@ -18,9 +18,14 @@ fn topology(impair: &str) -> Topology {
         "
 format: 1
 name: pair
-nodes: {{a: {{kind: host}}, b: {{kind: host}}}}
+nodes:
+  # With ARP, the first packets wait for the answer and come out of that queue beside later ones.
+  a: {{kind: host, neighbours: [{{address: 10.0.0.2, mac: '02:00:00:00:00:0b', interface: ab}}]}}
+  b: {{kind: host, neighbours: [{{address: 10.0.0.1, mac: '02:00:00:00:00:0a', interface: ab}}]}}
 links:
-  ab: {{{impair} ends: {{a: {{addresses: [10.0.0.1/24, 'fd00::1/64']}}, b: {{addresses: [10.0.0.2/24, 'fd00::2/64']}}}}}}
+  ab: {{{impair} ends: {{
+    a: {{mac: '02:00:00:00:00:0a', addresses: [10.0.0.1/24, 'fd00::1/64']}},
+    b: {{mac: '02:00:00:00:00:0b', addresses: [10.0.0.2/24, 'fd00::2/64']}}}}}}
 "
     );
     Topology::parse("pair.yaml", &text).unwrap_or_else(|error| panic!("{error}"))
@@ -106,7 +111,15 @@ fn the_same_seed_loses_the_same_packets() {
         numbers_that_arrive(&lab, COUNT)
     };
     let (first, again, other) = (run(7), run(7), run(8));
-    assert!(first == again, "the same seed, other losses");
+    let (a, b): (BTreeSet<u32>, BTreeSet<u32>) = (
+        first.iter().copied().collect(),
+        again.iter().copied().collect(),
+    );
+    let differ: Vec<&u32> = a.symmetric_difference(&b).take(40).collect();
+    assert!(
+        first == again,
+        "the same seed, other losses, first at {differ:?}"
+    );
     assert!(first != other, "another seed, the same losses");
     let lost = COUNT as usize - first.len();
     assert!((200..400).contains(&lost), "{lost} of {COUNT} at 10%");
