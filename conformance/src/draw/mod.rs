@@ -10,8 +10,10 @@ pub mod ladder;
 mod ladder_layout;
 mod ladder_shapes;
 mod mermaid;
+mod packets;
 pub(crate) mod template;
 pub(crate) mod text;
 
 pub use graph::Graph;
 pub use ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row};
+pub use packets::Judged;

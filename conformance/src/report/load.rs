@@ -1,6 +1,6 @@
 //! Reading a run: `results.json` and the evidence folders that it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
@@ -9,7 +9,9 @@ use serde::Deserialize;
 use super::model::{
     Capture, CaseReport, Evidence, Header, Log, RESULTS_FORMAT, RequirementReport, Run,
 };
-use crate::draw::Graph;
+use crate::draw::ladder::seconds;
+use crate::draw::{Graph, Judged, Ladder};
+use crate::trace::Trace;
 use crate::verdict::Verdict;
 
 /// Captures up to this size travel inside the report; bigger ones are linked.
@@ -156,7 +158,7 @@ fn case(row: CaseRow, implementation: &str, root: &Path, base: &Path) -> CaseRep
         match inside(root, &name) {
             Some(path) => {
                 folder = link(&path, base);
-                evidence = read_evidence(&path, base);
+                evidence = read_evidence(&row.id, &path, base, &row.requirements);
             }
             None => evidence.problems.push(format!(
                 "evidence `{name}` is not a folder inside the run: not read"
@@ -205,15 +207,13 @@ fn inside(root: &Path, name: &str) -> Option<PathBuf> {
     .then_some(path)
 }
 
-fn read_evidence(folder: &Path, base: &Path) -> Evidence {
+fn read_evidence(
+    case: &str,
+    folder: &Path,
+    base: &Path,
+    requirements: &[RequirementReport],
+) -> Evidence {
     let mut evidence = Evidence::default();
-    let topology = folder.join("topology.yaml");
-    if topology.is_file() {
-        match harness::topology::Topology::load(&topology) {
-            Ok(topology) => evidence.network = Some(Graph::of(&topology, &BTreeMap::new())),
-            Err(error) => evidence.problems.push(error.to_string()),
-        }
-    }
     logs(&folder.join("logs"), &mut evidence);
     let capture = folder.join("capture.pcapng");
     if let Ok(metadata) = std::fs::metadata(&capture) {
@@ -228,7 +228,60 @@ fn read_evidence(folder: &Path, base: &Path) -> Evidence {
             bytes,
         });
     }
+    match Trace::read(folder) {
+        Ok((trace, _)) => picture(case, &trace, requirements, &mut evidence),
+        Err(error) => evidence.problems.push(error.to_string()),
+    }
     evidence
+}
+
+/// What the trace shows: the network, the packets as a ladder, and in one line each those that findings name.
+fn picture(case: &str, trace: &Trace, requirements: &[RequirementReport], evidence: &mut Evidence) {
+    evidence.network = trace
+        .topology
+        .as_ref()
+        .map(|topology| Graph::of(topology, &BTreeMap::new()));
+    let sentences: Vec<String> = requirements
+        .iter()
+        .map(RequirementReport::sentence)
+        .collect();
+    let judged: Vec<Judged<'_>> = requirements
+        .iter()
+        .zip(&sentences)
+        .map(|(row, text)| Judged {
+            id: &row.id,
+            verdict: row.verdict,
+            text,
+            packets: &row.packets,
+        })
+        .collect();
+    let ladder = Ladder::of_trace(case, trace, &judged);
+    let start = ladder.start_ns();
+    let named: BTreeSet<u64> = requirements
+        .iter()
+        .flat_map(|row| row.packets.iter().copied())
+        .collect();
+    for packet in trace
+        .iter()
+        .filter(|packet| named.contains(&(packet.number() as u64)))
+    {
+        let way = match (packet.sender(), packet.receiver()) {
+            (Some(from), Some(to)) => format!("{from} → {to}"),
+            _ => packet.link().to_owned(),
+        };
+        let time = seconds(packet.time_ns().saturating_sub(start));
+        evidence.packets.insert(
+            packet.number() as u64,
+            format!("{time} s, {way}: {}", packet.summary()),
+        );
+    }
+    if ladder
+        .rows
+        .iter()
+        .any(|row| matches!(row, crate::draw::Row::Packet(_)))
+    {
+        evidence.ladder = Some(ladder);
+    }
 }
 
 fn logs(folder: &Path, evidence: &mut Evidence) {
