@@ -9,7 +9,7 @@ use conformance::report::{
     self, CaseReport, RequirementReport, Run, junit::junit, merge, table::table,
 };
 use conformance::verdict::Verdict;
-use report_support::{keep, sample, samples};
+use report_support::{Samples, keep};
 use std::path::Path;
 
 fn case(id: &str, verdict: Verdict) -> CaseReport {
@@ -78,13 +78,13 @@ fn merging_depends_on_no_order_and_names_conflicts() {
 
 #[test]
 fn table_names_sections_findings_and_totals() {
-    let text = table(&sample(), catalogue(), Style::PLAIN);
+    let text = table(&Samples::new().report(), catalogue(), Style::PLAIN);
     keep("table.txt", &text);
     for words in [
         "RFC 6830 5.3",
         "✗ fail *",
         "seen: outer TTL 64",
-        "#12",
+        "#17",
         "again: lisplab test",
         "7 cases: 2 fail",
     ] {
@@ -96,7 +96,7 @@ fn table_names_sections_findings_and_totals() {
 #[test]
 fn table_fits_the_terminal() {
     let text = table(
-        &sample(),
+        &Samples::new().report(),
         catalogue(),
         Style {
             width: Some(80),
@@ -156,7 +156,7 @@ fn junit_maps_every_verdict() {
 
 #[test]
 fn html_is_one_file_and_the_same_every_time() {
-    let mut report = sample();
+    let mut report = Samples::new().report();
     report.coverage = Some(coverage(
         catalogue(),
         [("rfc6830-5.3-ttl-copy-encap", "x")],
@@ -287,7 +287,8 @@ fn evidence_outside_of_the_run_is_not_read() {
 
 #[test]
 fn logs_and_the_network_come_from_the_evidence() {
-    let run = report::load(&samples("lisplab"), &samples("")).unwrap();
+    let samples = Samples::new();
+    let run = report::load(&samples.path("lisplab"), &samples.path("")).unwrap();
     let case = run
         .cases
         .iter()
@@ -308,4 +309,19 @@ fn logs_and_the_network_come_from_the_evidence() {
             .is_some_and(|capture| capture.bytes.is_some())
     );
     assert_eq!(case.evidence.problems, Vec::<String>::new());
+    let ladder = case.evidence.ladder.as_ref().unwrap().text();
+    for words in [
+        "#10 #11 xtr-a > core > msmr",
+        "Encapsulated Map-Request nonce 3f2a…91c0, EID 10.2.0.10/32, source 10.1.0.10, ITR-RLOC 192.0.2.2, from port 51234",
+        "xtr-a > core > xtr-b: LISP data N nonce 8f11aa L status 1, echo request 10.1.0.10 → 10.2.0.10, 2, TTL 63 in 64",
+        "✗ rfc6830-5.3-ttl-copy-encap: expected the outer TTL",
+        "-- host-a: ping -c 2 10.2.0.10",
+    ] {
+        assert!(ladder.contains(words), "{words} is missing in\n{ladder}");
+    }
+    assert!(
+        case.evidence.packets[&17].contains("xtr-a → core"),
+        "{:?}",
+        case.evidence.packets
+    );
 }
