@@ -1,5 +1,7 @@
-//! Binary.
-fn main() {
-    eprintln!("not yet");
-    std::process::exit(2);
+//! The `pxtr` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pxtr::cli::main()
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::admin::{self, Request};
 use daemon::{Failure, exit};
+pub use output::print;
 use serde_json::json;
 
 use crate::config::Loaded;

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use daemon::config::{Algorithm, ConfigError, Period, Prefix, Source, Spanned};
 use daemon::log::Level;
+use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::auth::AuthKey;
 use serde::Deserialize;
+use serde::de::value::MapDeserializer;
 
 use crate::core::settings::{
     HoldLimits, LocalLocator, LocalMapping, MapServer, RemoteLocator, RequesterPolicy, Settings,
@@ -288,6 +290,27 @@ pub struct Loaded {
     /// What the file says.
     pub config: Config,
     source: Source,
+    proxy: Proxy,
+}
+
+/// What a proxy or a re-encapsulating router has instead of a database. The default is an xTR.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// What the box is to the packets that reach it.
+    pub role: Role,
+    /// EID aggregates whose traffic a PITR attracts (RFC 6832 5.2).
+    pub aggregates: Vec<IpNet>,
+    /// Inner sources that a PETR accepts; empty: all (RFC 6832 6.1).
+    pub petr_sources: Vec<EidPrefix>,
+}
+
+/// The configuration of an empty file.
+impl Default for Config {
+    fn default() -> Self {
+        let nothing = std::iter::empty::<(&str, &str)>();
+        let nothing = MapDeserializer::<_, serde::de::value::Error>::new(nothing);
+        Self::deserialize(nothing).expect("every key has a default")
+    }
 }
 
 impl Loaded {
@@ -303,9 +326,27 @@ impl Loaded {
 
     fn from_source(source: Source) -> Result<Self, ConfigError> {
         let config = source.parse()?;
-        let loaded = Self { config, source };
+        Self::assemble(source, config, Proxy::default())
+    }
+
+    /// Checks a configuration that was read from `source` by somebody else: a proxy has other keys, but what is the
+    /// same means the same.
+    ///
+    /// # Errors
+    /// What no single value can show.
+    pub fn assemble(source: Source, config: Config, proxy: Proxy) -> Result<Self, ConfigError> {
+        let loaded = Self {
+            config,
+            source,
+            proxy,
+        };
         loaded.check()?;
         Ok(loaded)
+    }
+
+    /// What the box is beyond an xTR of a site.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     /// The admin socket's path.
@@ -335,7 +376,7 @@ impl Loaded {
             .map_or(Duration::from_secs(60), |period| period.value.0);
         Ok(Settings {
             edition: config.edition.into(),
-            role: Role::Xtr,
+            role: self.proxy.role,
             rlocs,
             database: config.eid_prefixes.iter().map(local_mapping).collect(),
             map_servers: config.map_servers.iter().map(map_server).collect(),
@@ -364,7 +405,8 @@ impl Loaded {
             echo_nonce: config.echo_nonce,
             glean: config.glean,
             petrs: config.use_petr.iter().map(remote_locator).collect(),
-            petr_sources: Vec::new(),
+            petr_sources: self.proxy.petr_sources.clone(),
+            aggregates: self.proxy.aggregates.clone(),
             misses_to_petr: config.misses_to_petr,
             xtr_site_id: config.xtr_id.map(|id| lisp::wire::XtrSiteId {
                 xtr_id: id.0,
@@ -399,7 +441,7 @@ impl Loaded {
                 place: None,
                 expected: "at least one locator that is an address of this box".into(),
                 found: "none in `rlocs` and none among the locators of `eid-prefixes`".into(),
-                hint: Some("give an interface the locator's address before starting xtr".into()),
+                hint: Some("name one in `rlocs`, and give an interface the address before the daemon starts".into()),
                 snippet: None,
             });
         }

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use lisp::EidPrefix;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
@@ -38,6 +39,7 @@ use crate::forwarding::{
     Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy, event_channel,
 };
 use crate::kernel::KernelError;
+use crate::kernel::aggregates::AggregateRoutes;
 use crate::kernel::policy::{PolicyRouting, Via};
 use crate::kernel::site::{SiteMonitor, SiteView};
 use crate::kernel::tun::{Tun, TunOffload};
@@ -148,6 +150,7 @@ pub enum DataPlaneError {
 pub struct DataPlane {
     forwarding: Arc<Forwarding>,
     routing: Mutex<PolicyRouting>,
+    aggregates: Mutex<AggregateRoutes>,
     releaser: Mutex<Encapsulator>,
     site: SiteView,
     /// For the threads that wait in `poll`.
@@ -175,6 +178,7 @@ impl DataPlane {
         };
         let tun = Tun::create(&config.device, &config.tun_node, config.queues)?;
         let routing = PolicyRouting::new(tun.index, config.first_table, config.rule_priority)?;
+        let aggregates = AggregateRoutes::new(tun.index)?;
         let site = SiteMonitor::new(tun.index)?;
         let (events, receiver) =
             event_channel(EVENTS).map_err(refused("creating the event channel"))?;
@@ -237,6 +241,7 @@ impl DataPlane {
         let mut plane = Self {
             forwarding,
             routing: Mutex::new(routing),
+            aggregates: Mutex::new(aggregates),
             releaser: Mutex::new(releaser),
             site: site.view(),
             stop,
@@ -474,6 +479,22 @@ impl DataPlane {
             .release(&packets);
     }
 
+    /// Attracts the traffic to these EID aggregates, and to no others (RFC 6832 5.2): routes of
+    /// [`AGGREGATE_PROTOCOL`](crate::kernel::AGGREGATE_PROTOCOL) in the main table.
+    ///
+    /// # Errors
+    /// As [`DataPlane::install`].
+    pub fn set_aggregates(&self, aggregates: &[IpNet]) -> Result<(), DataPlaneError> {
+        self.aggregates().set(aggregates)?;
+        Ok(())
+    }
+
+    fn aggregates(&self) -> MutexGuard<'_, AggregateRoutes> {
+        self.aggregates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the site has a route to an EID, other than by default or into the tunnel.
     pub fn site_route(&self, eid: IpAddr) -> bool {
         self.site.current().has_route(eid)
@@ -488,6 +509,7 @@ impl DataPlane {
 impl Drop for DataPlane {
     fn drop(&mut self) {
         // Rules first: no packet is led into a device that nobody reads.
+        self.aggregates().remove_all();
         self.routing().remove_all();
         if let Err(error) = self.stop.write(1) {
             tracing::error!(%error, "could not stop the packet threads");

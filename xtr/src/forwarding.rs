@@ -52,6 +52,17 @@ pub enum Role {
 }
 
 impl Role {
+    /// As in configurations: the roles of one box.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Xtr => "xtr",
+            Role::Pitr => "pitr",
+            Role::Petr => "petr",
+            Role::Pxtr => "pitr, petr",
+            Role::Rtr => "rtr",
+        }
+    }
+
     /// Whether a packet may be encapsulated although its source is no local EID.
     pub fn encapsulates_foreign_sources(self) -> bool {
         matches!(self, Role::Pitr | Role::Pxtr | Role::Rtr)

@@ -3,6 +3,7 @@
 //! Nothing here belongs to somebody else: rules carry our priority and our protocol number, routes our protocol
 //! number in our tables, the device our name. What a killed run left behind is found by these marks.
 
+pub mod aggregates;
 pub mod netlink;
 pub mod policy;
 pub mod site;
@@ -12,6 +13,10 @@ use std::io;
 
 /// Routing protocol number of our rules and routes (`ip route show table all proto 76`).
 pub const PROTOCOL: u8 = 76;
+
+/// Routing protocol number of a PITR's aggregates in the main table (`ip route show proto 77`): routing daemons pick
+/// them up by it, and leave everything else alone.
+pub const AGGREGATE_PROTOCOL: u8 = 77;
 
 /// The kernel refused something that the packet path cannot do without.
 #[derive(Debug, thiserror::Error)]

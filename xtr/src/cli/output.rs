@@ -14,7 +14,7 @@ use crate::core::show::{AwayRow, DatabaseRow, LocatorRow, MapCacheRow, NeighborR
 ///
 /// # Errors
 /// The answer is not of the form that this version knows.
-pub(super) fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
+pub fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
     if json {
         println!("{value:#}");
         return Ok(());

@@ -90,7 +90,10 @@ mod tests {
     };
 
     fn packet(n: u8) -> HeldPacket {
-        HeldPacket { bytes: vec![n] }
+        HeldPacket {
+            iid: 0,
+            bytes: vec![n],
+        }
     }
 
     fn eid(n: u8) -> IpAddr {

@@ -290,7 +290,9 @@ impl Core {
             pitr: self.settings.is_pitr(),
             smr_invoked: purpose == Purpose::SmrInvoked,
             source_eid: match source_eid {
-                Some(source) if !self.settings.is_pitr() => Address::from_eid(question.iid, source),
+                Some(source) if !self.settings.has_foreign_sources() => {
+                    Address::from_eid(question.iid, source)
+                }
                 _ => Address::None,
             },
             ..self.plain_request(question, nonce)

@@ -54,6 +54,8 @@ pub struct Settings {
     pub petrs: Vec<RemoteLocator>,
     /// Inner sources that a PETR accepts; empty means all (RFC 6832 6.1).
     pub petr_sources: Vec<EidPrefix>,
+    /// EID aggregates whose traffic a PITR attracts (RFC 6832 5.2).
+    pub aggregates: Vec<IpNet>,
     /// Whether misses go to the PETR too: a site without a mapping system (RFC 6832 6.1).
     pub misses_to_petr: bool,
     /// xTR-ID and Site-ID for Map-Registers (RFC 9301 5.6).
@@ -170,6 +172,11 @@ impl Settings {
     /// Whether Map-Requests carry the PITR bit and no Source-EID.
     pub fn is_pitr(&self) -> bool {
         matches!(self.role, Role::Pitr | Role::Pxtr)
+    }
+
+    /// Whether packets of foreign sources are encapsulated: a Map-Request then has no Source-EID of ours to name.
+    pub fn has_foreign_sources(&self) -> bool {
+        self.role.encapsulates_foreign_sources()
     }
 
     /// Whether an address is one of our own locators.

@@ -43,7 +43,10 @@ pub(crate) struct Decapsulator {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Onward {
     Deliver,
-    Reencapsulate,
+    /// Into a tunnel of the same instance.
+    Reencapsulate {
+        iid: u32,
+    },
 }
 
 /// A LISP data packet, read and checked.
@@ -165,9 +168,9 @@ impl Decapsulator {
                         delivered += 1;
                         failed += u64::from(written.is_err());
                     }
-                    Ok((Onward::Reencapsulate, packet, _)) => {
-                        self.encapsulator
-                            .owned_packet(&tables, &self.buffers.arena[packet]);
+                    Ok((Onward::Reencapsulate { iid }, packet, _)) => {
+                        let bytes = &self.buffers.arena[packet];
+                        self.encapsulator.owned_packet(&tables, bytes, Some(iid));
                         shared.count(Counter::Reencapsulated);
                     }
                     Err(counter) => shared.count(counter),
@@ -214,7 +217,7 @@ impl Decapsulator {
         let ttl = match onward {
             Onward::Deliver => ttl,
             // No kernel lies between to count the hop (RFC 6830 5.3: new outer TTL = old outer TTL - 1).
-            Onward::Reencapsulate => ttl
+            Onward::Reencapsulate { .. } => ttl
                 .checked_sub(1)
                 .filter(|&t| t > 0)
                 .ok_or(Counter::TtlExpired)?,
@@ -282,7 +285,7 @@ impl Decapsulator {
                 };
             }
             if role == Role::Rtr {
-                return Ok(Onward::Reencapsulate);
+                return Ok(Onward::Reencapsulate { iid });
             }
             self.report_away(iid, inner, outside, false);
             return Err(Counter::DestinationNotEid);

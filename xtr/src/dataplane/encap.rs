@@ -161,7 +161,7 @@ impl Encapsulator {
             };
             read += 1;
             self.packets_end = (at + length).next_multiple_of(16);
-            self.site_packet(&tables, at, length);
+            self.site_packet(&tables, at, length, None);
         }
         drop(tables);
         self.flush();
@@ -188,7 +188,7 @@ impl Encapsulator {
     }
 
     /// A packet of the TUN device, its virtio-net header right before it.
-    fn site_packet(&mut self, tables: &Tables, at: usize, length: usize) {
+    fn site_packet(&mut self, tables: &Tables, at: usize, length: usize, instance: Option<u32>) {
         let mut vnet = [0; VNET_LEN];
         vnet.copy_from_slice(&self.arena[at - VNET_LEN..at]);
         let packet = &self.arena[at..at + length];
@@ -196,7 +196,7 @@ impl Encapsulator {
             self.shared.count(Counter::SiteMalformed);
             return;
         };
-        self.forward(tables, at, inner, vnet);
+        self.forward(tables, at, inner, vnet, instance);
     }
 
     /// Held packets, after their mapping arrived.
@@ -208,7 +208,7 @@ impl Encapsulator {
             self.now_ms = shared.forwarding.now_ms();
             for packet in chunk {
                 self.shared.count(Counter::Released);
-                self.owned_packet(&tables, &packet.bytes);
+                self.owned_packet(&tables, &packet.bytes, Some(packet.iid));
             }
             drop(tables);
             self.flush();
@@ -216,7 +216,7 @@ impl Encapsulator {
     }
 
     /// A complete packet from elsewhere than the TUN device.
-    pub(crate) fn owned_packet(&mut self, tables: &Tables, bytes: &[u8]) {
+    pub(crate) fn owned_packet(&mut self, tables: &Tables, bytes: &[u8], instance: Option<u32>) {
         if !self.has_room() {
             self.flush();
         }
@@ -227,7 +227,7 @@ impl Encapsulator {
         self.arena[at - VNET_LEN..at].fill(0);
         self.arena[at..at + bytes.len()].copy_from_slice(bytes);
         self.packets_end = (at + bytes.len()).next_multiple_of(16);
-        self.site_packet(tables, at, bytes.len());
+        self.site_packet(tables, at, bytes.len(), instance);
     }
 
     /// Sends what [`Encapsulator::owned_packet`] gathered.
@@ -235,13 +235,20 @@ impl Encapsulator {
         self.flush();
     }
 
-    fn forward(&mut self, tables: &Tables, at: usize, inner: Inner, vnet: VnetHeader) {
+    fn forward(
+        &mut self,
+        tables: &Tables,
+        at: usize,
+        inner: Inner,
+        vnet: VnetHeader,
+        instance: Option<u32>,
+    ) {
         let packet = &self.arena[at..at + inner.len];
         let hash = inner.flow_hash(packet);
         if tables.policy.report_sources {
             self.report_source(tables, &inner);
         }
-        match fate(tables, &inner, hash) {
+        match fate(tables, &inner, instance, hash) {
             Fate::Encapsulate {
                 iid,
                 local,
@@ -249,7 +256,7 @@ impl Encapsulator {
                 destination,
             } => {
                 let limit = self.shared.inner_limit(destination);
-                if self.too_big(tables, at, &inner, &vnet, limit) {
+                if self.too_big(tables, iid, at, &inner, &vnet, limit) {
                     return;
                 }
                 let Some(source) = destination.source else {
@@ -375,6 +382,7 @@ impl Encapsulator {
     fn too_big(
         &mut self,
         tables: &Tables,
+        iid: u32,
         at: usize,
         inner: &Inner,
         vnet: &VnetHeader,
@@ -391,7 +399,7 @@ impl Encapsulator {
             return false;
         }
         if inner.fragmentable {
-            self.split(tables, at, inner, vnet, limit);
+            self.split(tables, iid, at, inner, vnet, limit);
             return true;
         }
         self.shared.count(Counter::TooBig);
@@ -410,6 +418,7 @@ impl Encapsulator {
     fn split(
         &mut self,
         tables: &Tables,
+        iid: u32,
         at: usize,
         inner: &Inner,
         vnet: &VnetHeader,
@@ -425,7 +434,7 @@ impl Encapsulator {
             };
             self.shared.count(Counter::Fragmented);
             for piece in &fragments {
-                self.owned_packet(tables, piece);
+                self.owned_packet(tables, piece, Some(iid));
             }
         }
     }
@@ -469,7 +478,7 @@ impl Encapsulator {
                 iid,
                 source: inner.source,
                 destination: inner.destination,
-                packet: HeldPacket { bytes },
+                packet: HeldPacket { iid, bytes },
             });
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use lisp::wire::DataHeader;
 
 use super::inner::Inner;
-use crate::forwarding::{Counter, Decision, Destination, Entry, LocalEid, LocatorSet, Tables};
+use crate::forwarding::{
+    Counter, Decision, Destination, Entry, LocalEid, LocatorSet, Role, Tables,
+};
 
 /// The fate of a packet on its way out of the site.
 #[derive(Debug)]
@@ -27,7 +29,14 @@ pub(crate) enum Fate<'t> {
 }
 
 /// Decides by source and destination EID (RFC 6830 5, 12; RFC 6832 5.2, 6.1).
-pub(crate) fn fate<'t>(tables: &'t Tables, inner: &Inner, flow_hash: u32) -> Fate<'t> {
+///
+/// `instance` is the Instance ID that a packet brought along: what an RTR decapsulated, or what was held.
+pub(crate) fn fate<'t>(
+    tables: &'t Tables,
+    inner: &Inner,
+    instance: Option<u32>,
+    flow_hash: u32,
+) -> Fate<'t> {
     let local = tables.local_source(inner.source);
     if local.is_none() && !tables.policy.role.encapsulates_foreign_sources() {
         return Fate::Drop(Counter::SourceNotEid);
@@ -35,7 +44,7 @@ pub(crate) fn fate<'t>(tables: &'t Tables, inner: &Inner, flow_hash: u32) -> Fat
     if !inner.addresses_are_plausible() {
         return Fate::Drop(Counter::InnerAddress);
     }
-    let iid = local.map_or(0, |l| l.prefix.iid);
+    let iid = local.map(|l| l.prefix.iid).or(instance).unwrap_or(0);
     if tables
         .local_destination(iid, inner.destination)
         .is_some_and(|l| !l.away)
@@ -62,6 +71,11 @@ pub(crate) fn fate<'t>(tables: &'t Tables, inner: &Inner, flow_hash: u32) -> Fat
         Decision::Encapsulate(set) => to(set, Some(entry)),
         Decision::NativelyForward => match petr {
             Some(petr) => to(petr, None),
+            // A PITR attracted the packet by its aggregate, and would do so again; what an RTR decapsulated may only
+            // leave for the instance that the kernel routes (RFC 6832 5.2).
+            None if local.is_none() && (tables.policy.role != Role::Rtr || iid != 0) => {
+                Fate::Drop(Counter::NativeAtProxy)
+            }
             None => Fate::Native,
         },
         Decision::Drop => Fate::Drop(Counter::DroppedByMapping),

@@ -45,6 +45,8 @@ counters! {
     SourceNotEid => "source-not-local-eid",
     /// Natively-forward entry met in the packet path: the kernel route had not taken effect yet.
     NativeInPath => "native-in-packet-path",
+    /// Attracted by a PITR, or decapsulated by an RTR, for a destination that is no EID: sent natively it would return.
+    NativeAtProxy => "native-destination-at-proxy",
     /// Too large for the locator with DF=1, or IPv6: answered with packet-too-big (RFC 6830 5.4).
     TooBig => "too-big",
     /// TTL or hop limit used up before encapsulation.

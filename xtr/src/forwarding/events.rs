@@ -11,6 +11,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 /// A packet that waits for its mapping. Give it back with `DataPlane::release`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldPacket {
+    /// Instance ID of its EIDs.
+    pub iid: u32,
     /// The inner packet from its IP header on, checksums complete.
     pub bytes: Vec<u8>,
 }

@@ -78,6 +78,9 @@ impl PacketPath {
         let forwarding = Arc::new(Forwarding::new(policy(settings)));
         let (plane, events) = DataPlane::start(config, forwarding)
             .map_err(|e| Failure::host("starting the packet path", e))?;
+        plane
+            .set_aggregates(&settings.aggregates)
+            .map_err(|e| Failure::host("attracting the aggregates", e))?;
         Ok((Self { plane }, events))
     }
 
@@ -97,6 +100,9 @@ impl PacketPath {
         let mut policy = policy(settings);
         policy.petr = self.forwarding().policy().petr;
         if let Err(error) = self.plane.set_policy(policy) {
+            tracing::warn!("packet path: {error}");
+        }
+        if let Err(error) = self.plane.set_aggregates(&settings.aggregates) {
             tracing::warn!("packet path: {error}");
         }
     }

@@ -416,7 +416,10 @@ fn instances_are_kept_apart() {
         iid: 7,
         source: ip(HOST),
         destination: ip("203.0.113.20"),
-        packet: HeldPacket { bytes: vec![1] },
+        packet: HeldPacket {
+            iid: 0,
+            bytes: vec![1],
+        },
     }));
     let (_, _, request) = bench.requests().pop().unwrap();
     assert_eq!(

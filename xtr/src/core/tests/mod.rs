@@ -94,6 +94,7 @@ pub(super) fn settings() -> Settings {
         glean: false,
         petrs: Vec::new(),
         petr_sources: Vec::new(),
+        aggregates: Vec::new(),
         misses_to_petr: false,
         xtr_site_id: None,
     }
@@ -195,7 +196,10 @@ impl Bench {
             iid: 0,
             source: ip(HOST),
             destination: ip(destination),
-            packet: HeldPacket { bytes: vec![1] },
+            packet: HeldPacket {
+                iid: 0,
+                bytes: vec![1],
+            },
         }));
     }
 

@@ -1,0 +1,81 @@
+//! Proxy configurations, good and wrong.
+
+use xtr::forwarding::Role;
+use xtr::shell::Host;
+
+use super::parse;
+
+fn host() -> Host {
+    Host {
+        addresses: vec!["192.0.2.40".parse().expect("an address")],
+        register_nonce: 1,
+    }
+}
+
+fn error(text: &str) -> String {
+    parse("pxtr.yaml", text)
+        .expect_err("wrong on purpose")
+        .to_string()
+}
+
+#[test]
+fn a_proxy_for_both_directions() {
+    let loaded = parse(
+        "pxtr.yaml",
+        "roles: [pitr, petr]\naggregates: [203.0.113.0/24, 2001:db8:e::/48]\nrlocs: [192.0.2.40]\n\
+         petr-sources: [{prefix: 203.0.113.0/24}]\nmap-resolvers: [192.0.2.53]\n",
+    )
+    .expect("good");
+    let settings = loaded.setup(&host()).expect("fits the box").settings;
+    assert_eq!(settings.role, Role::Pxtr);
+    assert!(settings.is_pitr());
+    assert_eq!(settings.aggregates.len(), 2);
+    assert_eq!(settings.petr_sources.len(), 1);
+    assert!(settings.database.is_empty());
+    assert_eq!(settings.map_request_rate, 200);
+}
+
+#[test]
+fn a_list_of_one_role_is_a_role() {
+    for (name, role) in [
+        ("pitr", Role::Pitr),
+        ("petr", Role::Petr),
+        ("rtr", Role::Rtr),
+    ] {
+        let text = format!("roles: [{name}]\nrlocs: [192.0.2.40]\n");
+        let loaded = parse("pxtr.yaml", &text).expect("good");
+        let settings = loaded.setup(&host()).expect("fits the box").settings;
+        assert_eq!(settings.role, role);
+    }
+}
+
+#[test]
+fn roles_that_contradict_each_other() {
+    for (roles, found) in [
+        ("[]", "no role"),
+        ("[pitr, rtr]", "`rtr` together with another role"),
+        ("[petr, petr]", "the same role twice"),
+    ] {
+        let text = error(&format!("roles: {roles}\nrlocs: [192.0.2.40]\n"));
+        assert!(text.contains(found), "{text}");
+        assert!(text.contains("pxtr.yaml:1"), "{text}");
+    }
+    assert!(error("roles: [ms]\nrlocs: [192.0.2.40]\n").contains("pitr"));
+}
+
+#[test]
+fn aggregates_belong_to_a_pitr_and_hold_no_locator() {
+    let text = error("roles: [petr]\nrlocs: [192.0.2.40]\naggregates: [203.0.113.0/24]\n");
+    assert!(text.contains("only with the role `pitr`"), "{text}");
+    let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\naggregates:\n  - 192.0.2.0/24\n");
+    assert!(text.contains("which contains 192.0.2.40"), "{text}");
+    assert!(text.contains("pxtr.yaml:4:5"), "{text}");
+    let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\npetr-sources: [{prefix: 10.0.0.0/8}]\n");
+    assert!(text.contains("only with the role `petr`"), "{text}");
+}
+
+#[test]
+fn keys_of_a_site_are_unknown_here() {
+    let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\neid-prefixes: []\n");
+    assert!(text.contains("eid-prefixes"), "{text}");
+}
