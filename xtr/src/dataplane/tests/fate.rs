@@ -37,7 +37,7 @@ fn router() -> Forwarding {
 fn of(f: &Forwarding, source: [u8; 4], destination: [u8; 4]) -> String {
     let packet = udp4(source, destination, 8, true);
     let inner = Inner::parse(&packet).unwrap();
-    match fate(&f.snapshot(), &inner, 0) {
+    match fate(&f.snapshot(), &inner, None, 0) {
         Fate::Encapsulate { destination, .. } => format!("to {}", destination.rloc),
         Fate::Native => "native".to_owned(),
         Fate::Miss { iid } => format!("miss in {iid}"),

@@ -105,7 +105,7 @@ proptest! {
     ) {
         if let (Ok(inner), Some(vnet)) = (Inner::parse(&bytes), VnetHeader::parse(vnet)) {
             let packet = &bytes[..inner.len];
-            let _ = route::fate(&Forwarding::default().snapshot(), &inner, inner.flow_hash(packet));
+            let _ = route::fate(&Forwarding::default().snapshot(), &inner, None, inner.flow_hash(packet));
             let _ = toobig::message(packet, &inner, 1464);
             if let Some((start, field)) = vnet.checksum {
                 let _ = complete_checksum(&mut packet.to_vec(), start, field, true);
