@@ -269,6 +269,7 @@ impl Core {
                 encapsulator,
                 ..
             } => self.on_away_eid(iid, source, eid, encapsulator),
+            DataEvent::Sender { .. } => self.counters.count("senders-reported"),
             DataEvent::LocatorStatus {
                 iid,
                 source,

@@ -247,15 +247,15 @@ impl Decapsulator {
             && header.map_version.is_none()
             && header.locator_status.is_none()
             && tables.policy.petr_sources.is_empty();
+        let key = (iid, inner.destination);
         match self.admitted {
-            Some((i, destination, onward))
-                if plain && (i, destination) == (iid, inner.destination) =>
-            {
-                Ok(onward)
-            }
+            Some((i, destination, onward)) if plain && (i, destination) == key => Ok(onward),
             _ => {
                 let onward = self.admit(tables, site, inner, outside)?;
-                if plain {
+                let reported = tables
+                    .local_destination(iid, inner.destination)
+                    .is_some_and(|l| l.report_senders);
+                if plain && !reported {
                     self.admitted = Some((iid, inner.destination, onward));
                 }
                 Ok(onward)
@@ -295,6 +295,16 @@ impl Decapsulator {
             return Err(Counter::DestinationAway);
         }
         self.note_header(tables, iid, inner, outside, local.map_version);
+        if local.report_senders
+            && self.allow(("sender", iid, outside.encapsulator, local.prefix), 1_000)
+        {
+            self.shared.report(DataEvent::Sender {
+                iid,
+                source: inner.source,
+                eid: inner.destination,
+                encapsulator: outside.encapsulator,
+            });
+        }
         if !site.has_route(inner.destination) {
             if self.allow(("no route", outside.encapsulator, inner.destination), 500) {
                 self.shared.report(DataEvent::NoRoute {

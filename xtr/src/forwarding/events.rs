@@ -56,6 +56,17 @@ pub enum DataEvent {
         /// Whether an away entry covers the EID (false: no local EID-Prefix at all).
         known: bool,
     },
+    /// A data packet for a local EID-Prefix whose senders are to be reported: one per encapsulator and second.
+    Sender {
+        /// Instance ID.
+        iid: u32,
+        /// Inner source.
+        source: IpAddr,
+        /// Inner destination.
+        eid: IpAddr,
+        /// Outer source: who sent it.
+        encapsulator: IpAddr,
+    },
     /// Locator-status bits of the sender's site (L bit, RFC 6830 6.3), when they differ from the last ones seen.
     LocatorStatus {
         /// Instance ID.

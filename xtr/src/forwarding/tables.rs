@@ -22,6 +22,9 @@ pub struct LocalEid {
     /// The hosts of this prefix are behind another xTR now (or the prefix was de-configured): packets to it are no
     /// longer delivered here, but reported with [`super::DataEvent::AwayEid`].
     pub away: bool,
+    /// Report who sends to it ([`super::DataEvent::Sender`]): after a change of its locator-set, so that those who are in
+    /// nobody's map-cache hear of it as well (RFC 6830 6.6.2).
+    pub report_senders: bool,
 }
 
 impl LocalEid {
@@ -32,6 +35,7 @@ impl LocalEid {
             locator_status: None,
             map_version: None,
             away: false,
+            report_senders: false,
         }
     }
 }
