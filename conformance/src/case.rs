@@ -110,7 +110,10 @@ pub fn all() -> &'static [&'static Case] {
 /// The case of an id.
 pub fn find(id: &str) -> Option<&'static Case> {
     let cases = all();
-    cases.binary_search_by_key(&id, |case| case.id).ok().map(|at| cases[at])
+    cases
+        .binary_search_by_key(&id, |case| case.id)
+        .ok()
+        .map(|at| cases[at])
 }
 
 #[cfg(test)]
@@ -124,31 +127,53 @@ mod tests {
         let catalogue = crate::catalogue::catalogue();
         for case in all() {
             let id = case.id;
-            assert!(id.split("::").count() >= 3, "{id}: expected rfcNNNN::sN_N::what");
             assert!(
-                id.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "_:".contains(letter)),
+                id.split("::").count() >= 3,
+                "{id}: expected rfcNNNN::sN_N::what"
+            );
+            assert!(
+                id.chars().all(|letter| letter.is_ascii_lowercase()
+                    || letter.is_ascii_digit()
+                    || "_:".contains(letter)),
                 "{id}: lower case letters, digits, _ and :: only"
             );
-            assert!(!case.title.is_empty() && !case.requirements.is_empty() && !case.judges.is_empty(), "{id}: is empty");
-            assert!(!case.sabotages.is_empty(), "{id}: needs a sabotage that turns it red");
+            assert!(
+                !case.title.is_empty() && !case.requirements.is_empty() && !case.judges.is_empty(),
+                "{id}: is empty"
+            );
+            assert!(
+                !case.sabotages.is_empty(),
+                "{id}: needs a sabotage that turns it red"
+            );
             for role in case.roles {
-                assert!(catalogue.roles().contains_key(*role), "{id}: the catalogue has no role {role}");
+                assert!(
+                    catalogue.roles().contains_key(*role),
+                    "{id}: the catalogue has no role {role}"
+                );
             }
             assert!(!case.roles.is_empty(), "{id}: judges nobody");
             for feature in case.features {
-                assert!(catalogue.features().contains_key(*feature), "{id}: the catalogue has no feature {feature}");
+                assert!(
+                    catalogue.features().contains_key(*feature),
+                    "{id}: the catalogue has no feature {feature}"
+                );
             }
             for sabotage in case.sabotages {
                 for requirement in sabotage.kills {
                     assert!(
-                        case.requirements.contains(requirement) || crate::invariants::ids().any(|id| id == *requirement),
+                        case.requirements.contains(requirement)
+                            || crate::invariants::ids().any(|id| id == *requirement),
                         "{id}: {} kills {requirement}, which the case does not judge",
                         sabotage.name
                     );
                 }
             }
-            let topology = crate::topology_file(case.topology);
-            assert!(topology.is_file(), "{id}: {} is missing", topology.display());
+            let topology = crate::home::topology_file(case.topology);
+            assert!(
+                topology.is_file(),
+                "{id}: {} is missing",
+                topology.display()
+            );
         }
     }
 
@@ -166,7 +191,10 @@ mod tests {
             }
         }
         let mut files = Vec::new();
-        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cases"), &mut files);
+        walk(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cases"),
+            &mut files,
+        );
         for file in files {
             if file.file_name().unwrap() == "mod.rs" {
                 continue;
@@ -174,7 +202,9 @@ mod tests {
             let module = file.file_stem().unwrap().to_str().unwrap().to_owned();
             let parent = std::fs::read_to_string(file.parent().unwrap().join("mod.rs")).unwrap();
             assert!(
-                parent.lines().any(|line| line.trim_start_matches("pub ").trim() == format!("mod {module};")),
+                parent
+                    .lines()
+                    .any(|line| line.trim_start_matches("pub ").trim() == format!("mod {module};")),
                 "{}: its mod.rs has no line `mod {module};`",
                 file.display()
             );

@@ -69,7 +69,9 @@ impl<'a> Frame<'a> {
             if ports.0 != CONTROL_PORT && ports.1 != CONTROL_PORT {
                 return false;
             }
-            let Ok(mut message) = ControlMessage::parse(payload) else { return false };
+            let Ok(mut message) = ControlMessage::parse(payload) else {
+                return false;
+            };
             let changed = match &mut message {
                 ControlMessage::Encapsulated(ecm) => edit_ecm(ecm, change),
                 plain => change(plain),
@@ -82,18 +84,27 @@ impl<'a> Frame<'a> {
     }
 
     /// As [`edit_control`](Self::edit_control), and signs the Map-Register or Map-Notify again.
-    pub fn edit_signed(&mut self, key: &AuthKey, change: impl FnOnce(&mut ControlMessage) -> bool) -> bool {
+    pub fn edit_signed(
+        &mut self,
+        key: &AuthKey,
+        change: impl FnOnce(&mut ControlMessage) -> bool,
+    ) -> bool {
         self.edit_control(change)
             && self.edit_udp(|_, payload| lisp::auth::sign(payload, key).is_ok())
     }
 
     /// Changes the LISP header and the inner packet of a data packet.
-    pub fn edit_data(&mut self, change: impl FnOnce(&mut DataHeader, &mut Vec<u8>) -> bool) -> bool {
+    pub fn edit_data(
+        &mut self,
+        change: impl FnOnce(&mut DataHeader, &mut Vec<u8>) -> bool,
+    ) -> bool {
         self.edit_udp(|ports, payload| {
             if ports.1 != DATA_PORT || payload.len() < DATA_HEADER_LEN {
                 return false;
             }
-            let Ok(mut header) = DataHeader::parse(payload) else { return false };
+            let Ok(mut header) = DataHeader::parse(payload) else {
+                return false;
+            };
             let mut inner = payload[DATA_HEADER_LEN..].to_vec();
             if !change(&mut header, &mut inner) {
                 return false;
@@ -112,11 +123,19 @@ impl<'a> Frame<'a> {
     }
 
     /// Changes ports and payload of a UDP datagram.
-    pub fn edit_udp_ports(&mut self, change: impl FnOnce(&mut (u16, u16), &mut Vec<u8>) -> bool) -> bool {
+    pub fn edit_udp_ports(
+        &mut self,
+        change: impl FnOnce(&mut (u16, u16), &mut Vec<u8>) -> bool,
+    ) -> bool {
         self.edit_ip(|header, payload| {
             let Ok(packet) = parse_again(header, payload, |packet| {
-                UdpDatagram::parse(packet)
-                    .map(|udp| ((udp.source_port, udp.destination_port), udp.payload.to_vec(), udp.zero_checksum))
+                UdpDatagram::parse(packet).map(|udp| {
+                    (
+                        (udp.source_port, udp.destination_port),
+                        udp.payload.to_vec(),
+                        udp.zero_checksum,
+                    )
+                })
             }) else {
                 return false;
             };
@@ -132,7 +151,9 @@ impl<'a> Frame<'a> {
     /// Changes the IP header and what follows it; length and header checksum follow, a UDP checksum does not.
     pub fn edit_ip(&mut self, change: impl FnOnce(&mut IpHeader, &mut Vec<u8>) -> bool) -> bool {
         let Some(ip) = self.ip() else { return false };
-        let Ok(packet) = IpPacket::parse(&ip.bytes) else { return false };
+        let Ok(packet) = IpPacket::parse(&ip.bytes) else {
+            return false;
+        };
         let (mut header, mut payload) = (packet.header, packet.payload.to_vec());
         if !change(&mut header, &mut payload) {
             return false;
@@ -154,7 +175,9 @@ impl<'a> Frame<'a> {
 }
 
 fn edit_ecm(ecm: &mut Ecm, change: impl FnOnce(&mut ControlMessage) -> bool) -> bool {
-    let Ok(mut inner) = ecm.decode_inner() else { return false };
+    let Ok(mut inner) = ecm.decode_inner() else {
+        return false;
+    };
     if !change(&mut inner.message) {
         return false;
     }
@@ -175,10 +198,19 @@ fn parse_again<T>(
     payload: &[u8],
     read: impl FnOnce(&IpPacket<'_>) -> Result<T, lisp::DecodeError>,
 ) -> Result<T, lisp::DecodeError> {
-    read(&IpPacket { header: header.clone(), payload })
+    read(&IpPacket {
+        header: header.clone(),
+        payload,
+    })
 }
 
-fn udp(source: IpAddr, destination: IpAddr, ports: (u16, u16), content: &[u8], zero_checksum: bool) -> Vec<u8> {
+fn udp(
+    source: IpAddr,
+    destination: IpAddr,
+    ports: (u16, u16),
+    content: &[u8],
+    zero_checksum: bool,
+) -> Vec<u8> {
     let length = u16::try_from(UDP_HEADER_LEN + content.len()).unwrap_or(u16::MAX);
     let mut datagram = Vec::with_capacity(usize::from(length));
     datagram.extend(ports.0.to_be_bytes());

@@ -1,2 +1,155 @@
-//! Test entry.
-fn main() {}
+//! The conformance cases as tests: `cargo test`, and `cargo nextest run` with a process for each.
+//!
+//! Listing needs no privilege and writes nothing. Where namespaces cannot be made, one failure says what is missing;
+//! with LISPLAB_SKIP_WITHOUT_NETNS=1 the cases are listed as ignored instead.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use conformance::baseline::Baseline;
+use conformance::case::{self, Case};
+use conformance::edition::Edition;
+use conformance::implementation::Implementation;
+use conformance::runner::{Options, Run, default_jobs, run_case};
+use conformance::{home, suite};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Set for the child that only finds out whether namespaces can be made.
+const PROBE: &str = "LISPLAB_PROBE_NAMESPACES";
+
+fn main() -> ExitCode {
+    if std::env::var_os(PROBE).is_some() {
+        return ExitCode::from(u8::from(harness::host::enter().is_err()));
+    }
+    let arguments = Arguments::from_args();
+    let cases: Vec<&'static Case> = chosen(&arguments);
+    let names: HashSet<&str> = cases.iter().map(|case| case.name()).collect();
+    assert_eq!(names.len(), cases.len(), "case names are unique");
+    let skip = std::env::var_os("LISPLAB_SKIP_WITHOUT_NETNS").is_some_and(|value| value == "1");
+    if arguments.list {
+        let ignored = skip && !can_make_namespaces();
+        let trials = cases
+            .into_iter()
+            .map(|case| trial(case, None, ignored))
+            .collect();
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    // Cases wait most of their time.
+    let mut arguments = arguments;
+    arguments.test_threads = Some(arguments.test_threads.unwrap_or_else(default_jobs));
+    let runnable = cases
+        .iter()
+        .any(|case| !case.slow || arguments.ignored || arguments.include_ignored);
+    let suite = if runnable {
+        Suite::new().map(Arc::new)
+    } else {
+        Err("only slow cases were asked for".to_owned())
+    };
+    let trials = match suite {
+        Ok(suite) => cases
+            .into_iter()
+            .map(|case| trial(case, Some(Arc::clone(&suite)), false))
+            .collect(),
+        Err(_) if !runnable || skip => cases
+            .into_iter()
+            .map(|case| trial(case, None, true))
+            .collect(),
+        // One failure, not one for each case.
+        Err(problem) => vec![Trial::test("namespaces_can_be_made", move || {
+            Err(fail(&problem))
+        })],
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The cases that the arguments can mean. `--exact NAME` is a look-up.
+fn chosen(arguments: &Arguments) -> Vec<&'static Case> {
+    match &arguments.filter {
+        Some(name) if arguments.exact => case::find(name).into_iter().collect(),
+        _ => case::all().to_vec(),
+    }
+}
+
+fn trial(case: &'static Case, suite: Option<Arc<Suite>>, ignored: bool) -> Trial {
+    Trial::test(case.name(), move || match suite {
+        Some(suite) => suite.run(case),
+        None => Err("this host lets nobody make namespaces".into()),
+    })
+    .with_ignored_flag(ignored || case.slow)
+}
+
+/// Asks a child, so that nothing changes here.
+fn can_make_namespaces() -> bool {
+    let child = std::env::current_exe().and_then(|executable| {
+        std::process::Command::new(executable)
+            .env(PROBE, "1")
+            .status()
+    });
+    child.is_ok_and(|status| status.success())
+}
+
+fn fail(problem: &str) -> Failed {
+    // Runners show the line that begins so.
+    eprintln!("Error: {problem}");
+    problem.into()
+}
+
+struct Suite {
+    options: Options,
+    baseline: Baseline,
+    built: OnceLock<Result<(), String>>,
+}
+
+impl Suite {
+    fn new() -> Result<Suite, String> {
+        let implementation =
+            std::env::var("LISPLAB_IMPLEMENTATION").unwrap_or_else(|_| "lisplab".to_owned());
+        let implementation =
+            Implementation::load(&implementation).map_err(|error| error.to_string())?;
+        let out = home::checkout().join("target").join("lisplab-cargo-test");
+        let options = Options {
+            implementation,
+            edition: Edition::default(),
+            strict: false,
+            seed: 1,
+            out,
+            jobs: 1,
+            require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
+                .is_some_and(|value| value == "1"),
+            slow: false,
+        };
+        let baseline = Baseline::of(&options.implementation.name)?;
+        let built = OnceLock::new();
+        // Before the user namespace: cargo is the user's.
+        built.get_or_init(|| suite::prepare(&options));
+        harness::host::enter().map_err(|error| error.to_string())?;
+        Ok(Suite {
+            options,
+            baseline,
+            built,
+        })
+    }
+
+    fn run(&self, case: &'static Case) -> Result<(), Failed> {
+        if let Some(Err(problem)) = self.built.get() {
+            return Err(fail(problem));
+        }
+        let run = Run {
+            case,
+            sabotage: None,
+            repetition: 0,
+            options: &self.options,
+        };
+        let mut result = run_case(&run, &|_| {});
+        self.baseline.apply(&mut result);
+        if result.is_expected() {
+            return Ok(());
+        }
+        let mut text = conformance::text::failure(&result, &self.options.out);
+        if result.expected_because.is_some() {
+            text.push_str("  the baseline expects something else: it is stale\n");
+        }
+        Err(fail(&text))
+    }
+}

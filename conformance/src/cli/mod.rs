@@ -3,6 +3,9 @@
 mod coverage;
 mod dissect;
 mod graph;
+mod progress;
+mod table;
+mod test;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -23,6 +26,8 @@ enum Command {
     Coverage(coverage::Args),
     /// Show every field of packets with its offset, bits, value and section.
     Dissect(dissect::Args),
+    /// Run the cases and judge them.
+    Test(test::Args),
     /// Draw a topology: SVG, or Mermaid text.
     Graph(graph::Args),
 }
@@ -45,6 +50,7 @@ pub(crate) fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Coverage(args) => coverage::run(&args),
         Command::Dissect(args) => dissect::run(&args),
+        Command::Test(args) => test::run(&args),
         Command::Graph(args) => graph::run(&args),
     };
     ExitCode::from(exit as u8)

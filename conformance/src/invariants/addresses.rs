@@ -24,32 +24,77 @@ pub(super) const INVARIANTS: &[Invariant] = &[Invariant {
 
 fn judge(trace: &Trace, findings: &mut Findings) {
     if !trace.eid_prefixes().is_empty() {
-        let lisp = trace.judged().filter(|packet| packet.is_data() || packet.control().is_some());
-        every(findings, NOT_RLOC, "no EID as outer source, ITR-RLOC or locator", lisp, |packet| {
-            let wrong = locators(trace, packet).into_iter().find(|address| trace.is_eid(*address));
-            expect(wrong.is_none(), || format!("{} is an EID", wrong.map_or_else(String::new, |ip| ip.to_string())))
-        });
+        let lisp = trace
+            .judged()
+            .filter(|packet| packet.is_data() || packet.control().is_some());
+        every(
+            findings,
+            NOT_RLOC,
+            "no EID as outer source, ITR-RLOC or locator",
+            lisp,
+            |packet| {
+                let wrong = locators(trace, packet)
+                    .into_iter()
+                    .find(|address| trace.is_eid(*address));
+                expect(wrong.is_none(), || {
+                    format!(
+                        "{} is an EID",
+                        wrong.map_or_else(String::new, |ip| ip.to_string())
+                    )
+                })
+            },
+        );
     }
     if trace.topology.is_some() {
-        let requests = trace.judged().filter(|packet| packet.map_request().is_some() && own_request(trace, packet));
-        every(findings, OWN_ITR_RLOC, "every ITR-RLOC is an address of the sender", requests, |packet| {
-            let (Some(node), Some(request)) = (packet.sender(), packet.map_request()) else { return Ok(()) };
-            let foreign =
-                request.itr_rlocs.iter().filter_map(Address::ip).find(|address| !trace.has_address(node, *address));
-            expect(foreign.is_none(), || {
-                format!("ITR-RLOC {}", foreign.map_or_else(String::new, |ip| ip.to_string()))
-            })
-        });
+        let requests = trace
+            .judged()
+            .filter(|packet| packet.map_request().is_some() && own_request(trace, packet));
+        every(
+            findings,
+            OWN_ITR_RLOC,
+            "every ITR-RLOC is an address of the sender",
+            requests,
+            |packet| {
+                let (Some(node), Some(request)) = (packet.sender(), packet.map_request()) else {
+                    return Ok(());
+                };
+                let foreign = request
+                    .itr_rlocs
+                    .iter()
+                    .filter_map(Address::ip)
+                    .find(|address| !trace.has_address(node, *address));
+                expect(foreign.is_none(), || {
+                    format!(
+                        "ITR-RLOC {}",
+                        foreign.map_or_else(String::new, |ip| ip.to_string())
+                    )
+                })
+            },
+        );
     }
     let with_records = trace.judged().filter(|packet| !records(packet).is_empty());
     let expected = "no locator is a broadcast, multicast or unspecified address";
     every(findings, VALID, expected, with_records, |packet| {
-        let rlocs = records(packet).iter().flat_map(|record| &record.locators).filter_map(|locator| locator.rloc.ip());
+        let rlocs = records(packet)
+            .iter()
+            .flat_map(|record| &record.locators)
+            .filter_map(|locator| locator.rloc.ip());
         let wrong = rlocs.into_iter().find(|address| match address {
-            IpAddr::V4(ip) => ip.is_broadcast() || ip.is_unspecified() || (ip.is_multicast() && ip.octets()[..3] == [224, 0, 0]),
-            IpAddr::V6(ip) => ip.is_unspecified() || (ip.is_multicast() && ip.segments()[0] & 0xf == 2),
+            IpAddr::V4(ip) => {
+                ip.is_broadcast()
+                    || ip.is_unspecified()
+                    || (ip.is_multicast() && ip.octets()[..3] == [224, 0, 0])
+            }
+            IpAddr::V6(ip) => {
+                ip.is_unspecified() || (ip.is_multicast() && ip.segments()[0] & 0xf == 2)
+            }
         });
-        expect(wrong.is_none(), || format!("locator {}", wrong.map_or_else(String::new, |ip| ip.to_string())))
+        expect(wrong.is_none(), || {
+            format!(
+                "locator {}",
+                wrong.map_or_else(String::new, |ip| ip.to_string())
+            )
+        })
     });
 }
 

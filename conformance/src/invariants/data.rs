@@ -43,26 +43,51 @@ pub(super) const INVARIANTS: &[Invariant] = &[
 
 fn outer(trace: &Trace, findings: &mut Findings) {
     let data = || trace.judged().filter(|packet| packet.is_data());
-    every(findings, CHECKSUM_ZERO, "outer UDP checksum 0x0000", data(), |packet| {
-        let sum = packet.udp().map_or(0, |udp| udp.checksum);
-        expect(sum == 0, || format!("checksum {sum:#06x}"))
-    });
+    every(
+        findings,
+        CHECKSUM_ZERO,
+        "outer UDP checksum 0x0000",
+        data(),
+        |packet| {
+            let sum = packet.udp().map_or(0, |udp| udp.checksum);
+            expect(sum == 0, || format!("checksum {sum:#06x}"))
+        },
+    );
     let summed = data().filter(|packet| packet.udp().is_some_and(|udp| udp.checksum != 0));
-    every(findings, CHECKSUM_RIGHT, "a UDP checksum that is not zero is right", summed, |packet| {
-        let udp = packet.udp();
-        expect(udp.is_some_and(|udp| udp.checksum_ok), || {
-            format!("checksum {:#06x} is wrong", udp.map_or(0, |udp| udp.checksum))
-        })
-    });
+    every(
+        findings,
+        CHECKSUM_RIGHT,
+        "a UDP checksum that is not zero is right",
+        summed,
+        |packet| {
+            let udp = packet.udp();
+            expect(udp.is_some_and(|udp| udp.checksum_ok), || {
+                format!(
+                    "checksum {:#06x} is wrong",
+                    udp.map_or(0, |udp| udp.checksum)
+                )
+            })
+        },
+    );
     let both = || data().filter_map(|packet| Some((packet, packet.ip()?, packet.data()?.1)));
     let compare = |findings: &mut Findings, requirement, what: &str, field: fn(&Ip) -> u8| {
-        every(findings, requirement, what, both().map(|(packet, ..)| packet), |packet| {
-            let (Some(outer), Some((_, inner))) = (packet.ip(), packet.data()) else { return Ok(()) };
-            let (outer, inner) = (field(outer), field(inner));
-            expect(outer == inner, || format!("outer {outer}, inner {inner}"))
-        });
+        every(
+            findings,
+            requirement,
+            what,
+            both().map(|(packet, ..)| packet),
+            |packet| {
+                let (Some(outer), Some((_, inner))) = (packet.ip(), packet.data()) else {
+                    return Ok(());
+                };
+                let (outer, inner) = (field(outer), field(inner));
+                expect(outer == inner, || format!("outer {outer}, inner {inner}"))
+            },
+        );
     };
-    compare(findings, TTL_COPY, "outer TTL as the inner TTL", |ip| ip.ttl);
+    compare(findings, TTL_COPY, "outer TTL as the inner TTL", |ip| {
+        ip.ttl
+    });
     compare(findings, TOS_COPY, "outer DSCP as the inner DSCP", Ip::dscp);
     compare(findings, ECN_COPY, "outer ECN as the inner ECN", Ip::ecn);
 }
@@ -70,74 +95,146 @@ fn outer(trace: &Trace, findings: &mut Findings) {
 fn header(trace: &Trace, findings: &mut Findings) {
     let data = || trace.judged().filter(|packet| packet.data().is_some());
     let of_version = |version: u8| {
-        data().filter(move |packet| packet.data().is_some_and(|(_, inner)| inner.bytes[0] >> 4 == version))
+        data().filter(move |packet| {
+            packet
+                .data()
+                .is_some_and(|(_, inner)| inner.bytes[0] >> 4 == version)
+        })
     };
     for (requirement, version) in [(LENGTH_V4, 4), (LENGTH_V6, 6)] {
         let expected = "UDP length = length of the inner packet + 16";
-        every(findings, requirement, expected, of_version(version), |packet| {
-            let (Some(udp), Some((_, inner))) = (packet.udp(), packet.data()) else { return Ok(()) };
-            let inner = lisp::ip::total_len(&inner.bytes).unwrap_or(0);
-            expect(usize::from(udp.length) == inner + 16, || {
-                format!("UDP length {}, inner packet of {inner} octets", udp.length)
-            })
-        });
+        every(
+            findings,
+            requirement,
+            expected,
+            of_version(version),
+            |packet| {
+                let (Some(udp), Some((_, inner))) = (packet.udp(), packet.data()) else {
+                    return Ok(());
+                };
+                let inner = lisp::ip::total_len(&inner.bytes).unwrap_or(0);
+                expect(usize::from(udp.length) == inner + 16, || {
+                    format!("UDP length {}, inner packet of {inner} octets", udp.length)
+                })
+            },
+        );
     }
-    let plain = data()
-        .filter(|packet| packet.data().is_some_and(|(header, _)| header.locator_status.is_none() && header.instance_id.is_none()));
-    every(findings, SECOND_WORD, "second word 0 where neither L nor I is set", plain, |packet| {
-        let word = packet.data().map_or(0, |(header, _)| header.raw_lsb);
-        expect(word == 0, || format!("second word {word:#010x}"))
+    let plain = data().filter(|packet| {
+        packet.data().is_some_and(|(header, _)| {
+            header.locator_status.is_none() && header.instance_id.is_none()
+        })
     });
-    every(findings, FLAGS, "the three reserved flag bits 0", data(), |packet| {
-        let flags = packet.data().map_or(0, |(header, _)| header.flags);
-        expect(flags == 0, || format!("flags {flags:#05b}"))
-    });
+    every(
+        findings,
+        SECOND_WORD,
+        "second word 0 where neither L nor I is set",
+        plain,
+        |packet| {
+            let word = packet.data().map_or(0, |(header, _)| header.raw_lsb);
+            expect(word == 0, || format!("second word {word:#010x}"))
+        },
+    );
+    every(
+        findings,
+        FLAGS,
+        "the three reserved flag bits 0",
+        data(),
+        |packet| {
+            let flags = packet.data().map_or(0, |(header, _)| header.flags);
+            expect(flags == 0, || format!("flags {flags:#05b}"))
+        },
+    );
 }
 
 fn decapsulated(trace: &Trace, findings: &mut Findings) {
     let mut pairs: Vec<(&Seen, &Seen)> = Vec::new();
     for node in &trace.under_test {
-        let mut leaving: Vec<&Seen> = trace.sent_by(node).filter(|packet| !packet.is_data()).collect();
-        for arriving in trace.received_by(node).filter(|packet| packet.data().is_some()) {
-            let same = leaving.iter().position(|packet| is_inner_of(packet, arriving));
+        let mut leaving: Vec<&Seen> = trace
+            .sent_by(node)
+            .filter(|packet| !packet.is_data())
+            .collect();
+        for arriving in trace
+            .received_by(node)
+            .filter(|packet| packet.data().is_some())
+        {
+            let same = leaving
+                .iter()
+                .position(|packet| is_inner_of(packet, arriving));
             if let Some(at) = same {
                 pairs.push((arriving, leaving.remove(at)));
             }
         }
     }
     let arriving_of = |leaving: &Seen| {
-        let pair = pairs.iter().find(|(_, out)| out.number() == leaving.number());
+        let pair = pairs
+            .iter()
+            .find(|(_, out)| out.number() == leaving.number());
         pair.and_then(|(arriving, _)| Some((arriving.ip()?, arriving.data()?.1)))
     };
     let leaving = || pairs.iter().map(|(_, leaving)| *leaving);
-    every(findings, TTL_RISES, "the TTL of a decapsulated packet does not rise", leaving(), |packet| {
-        let (Some(out), Some((_, inner))) = (packet.ip(), arriving_of(packet)) else { return Ok(()) };
-        expect(out.ttl <= inner.ttl, || format!("TTL {} left, {} arrived inside", out.ttl, inner.ttl))
-    });
+    every(
+        findings,
+        TTL_RISES,
+        "the TTL of a decapsulated packet does not rise",
+        leaving(),
+        |packet| {
+            let (Some(out), Some((_, inner))) = (packet.ip(), arriving_of(packet)) else {
+                return Ok(());
+            };
+            expect(out.ttl <= inner.ttl, || {
+                format!("TTL {} left, {} arrived inside", out.ttl, inner.ttl)
+            })
+        },
+    );
     // Whether the box also counts itself as a hop is not clear from the text (ambiguities C2).
     let expected = "TTL = the lower of outer and inner, or one less";
     every(findings, TTL_MIN, expected, leaving(), |packet| {
-        let (Some(out), Some((outer, inner))) = (packet.ip(), arriving_of(packet)) else { return Ok(()) };
+        let (Some(out), Some((outer, inner))) = (packet.ip(), arriving_of(packet)) else {
+            return Ok(());
+        };
         let low = outer.ttl.min(inner.ttl);
         expect(out.ttl == low || out.ttl + 1 == low, || {
-            format!("TTL {} left; outer {} and inner {} arrived", out.ttl, outer.ttl, inner.ttl)
+            format!(
+                "TTL {} left; outer {} and inner {} arrived",
+                out.ttl, outer.ttl, inner.ttl
+            )
         })
     });
-    let congested = leaving()
-        .filter(|packet| arriving_of(packet).is_some_and(|(outer, inner)| outer.ecn() == 3 && inner.ecn() != 0));
-    every(findings, CE_SURVIVES, "the congestion mark of the outer header survives", congested, |packet| {
-        let Some(out) = packet.ip() else { return Ok(()) };
-        expect(out.ecn() == 3 && out.header_checksum_ok, || {
-            format!("ECN {:#04b}, header checksum {}", out.ecn(), if out.header_checksum_ok { "right" } else { "wrong" })
-        })
+    let congested = leaving().filter(|packet| {
+        arriving_of(packet).is_some_and(|(outer, inner)| outer.ecn() == 3 && inner.ecn() != 0)
     });
+    every(
+        findings,
+        CE_SURVIVES,
+        "the congestion mark of the outer header survives",
+        congested,
+        |packet| {
+            let Some(out) = packet.ip() else {
+                return Ok(());
+            };
+            expect(out.ecn() == 3 && out.header_checksum_ok, || {
+                format!(
+                    "ECN {:#04b}, header checksum {}",
+                    out.ecn(),
+                    if out.header_checksum_ok {
+                        "right"
+                    } else {
+                        "wrong"
+                    }
+                )
+            })
+        },
+    );
 }
 
 /// Whether `packet` is what an ETR makes of `data`: the same packet but for TTL, traffic class and header checksum.
 fn is_inner_of(packet: &Seen, data: &Seen) -> bool {
-    let (Some(out), Some((_, inner))) = (packet.ip(), data.data()) else { return false };
+    let (Some(out), Some((_, inner))) = (packet.ip(), data.data()) else {
+        return false;
+    };
     (data.time_ns()..=data.time_ns() + FORWARDING_TIME).contains(&packet.time_ns())
-        && (out.source, out.destination, out.protocol) == (inner.source, inner.destination, inner.protocol)
+        && (out.source, out.destination, out.protocol)
+            == (inner.source, inner.destination, inner.protocol)
         && out.bytes.len() == inner.bytes.len()
         && out.transport == inner.transport
         && tail(out) == tail(inner)

@@ -24,13 +24,21 @@ pub(super) fn every<'a>(
     }
     match said {
         Some(said) => {
-            let more = if wrong.len() > 1 { format!(", and {} more of {count}", wrong.len() - 1) } else { String::new() };
+            let more = if wrong.len() > 1 {
+                format!(", and {} more of {count}", wrong.len() - 1)
+            } else {
+                String::new()
+            };
             wrong.truncate(10);
             findings.broken(requirement, &wrong, expected, format!("{said}{more}"));
         }
         None => {
             if let Some(first) = first {
-                findings.met(requirement, first, format!("all {count} packets: {expected}"));
+                findings.met(
+                    requirement,
+                    first,
+                    format!("all {count} packets: {expected}"),
+                );
             }
         }
     }

@@ -26,9 +26,15 @@ pub struct Invariant {
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Invariant> {
-    [addresses::INVARIANTS, control::INVARIANTS, data::INVARIANTS, nonces::INVARIANTS, records::INVARIANTS]
-        .into_iter()
-        .flatten()
+    [
+        addresses::INVARIANTS,
+        control::INVARIANTS,
+        data::INVARIANTS,
+        nonces::INVARIANTS,
+        records::INVARIANTS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The requirements that the invariants judge.

@@ -46,35 +46,85 @@ fn form(trace: &Trace, findings: &mut Findings) {
     let with_records = || trace.judged().filter(|packet| !of(packet).is_empty());
     // ACT in a Map-Notify repeats what was registered (ambiguities B8).
     let own = || with_records().filter(|packet| packet.map_notify().is_none());
-    every(findings, ACT, "ACT 0 in registers and in records with locators", own(), |packet| {
-        let register = packet.map_register().is_some();
-        let wrong = of(packet)
-            .iter()
-            .find(|record| record.action != Action::NoAction && (register || !record.locators.is_empty()));
-        expect(wrong.is_none(), || format!("ACT {}", wrong.map_or(0, |record| record.action.code())))
-    });
-    every(findings, FLAGS, "unused locator flag bits 0", own(), |packet| {
-        let bits = of(packet).iter().flat_map(|record| &record.locators).fold(0, |bits, locator| bits | locator.reserved);
-        expect(bits == 0, || format!("bits {bits:#x}"))
-    });
+    every(
+        findings,
+        ACT,
+        "ACT 0 in registers and in records with locators",
+        own(),
+        |packet| {
+            let register = packet.map_register().is_some();
+            let wrong = of(packet).iter().find(|record| {
+                record.action != Action::NoAction && (register || !record.locators.is_empty())
+            });
+            expect(wrong.is_none(), || {
+                format!("ACT {}", wrong.map_or(0, |record| record.action.code()))
+            })
+        },
+    );
+    every(
+        findings,
+        FLAGS,
+        "unused locator flag bits 0",
+        own(),
+        |packet| {
+            let bits = of(packet)
+                .iter()
+                .flat_map(|record| &record.locators)
+                .fold(0, |bits, locator| bits | locator.reserved);
+            expect(bits == 0, || format!("bits {bits:#x}"))
+        },
+    );
     let registers = with_records().filter(|packet| packet.map_register().is_some());
-    every(findings, NOT_PROBED, "p bit 0 in a Map-Register", registers, |packet| {
-        let probed = of(packet).iter().flat_map(|record| &record.locators).any(|locator| locator.probed);
-        expect(!probed, || "p bit 1".to_owned())
-    });
+    every(
+        findings,
+        NOT_PROBED,
+        "p bit 0 in a Map-Register",
+        registers,
+        |packet| {
+            let probed = of(packet)
+                .iter()
+                .flat_map(|record| &record.locators)
+                .any(|locator| locator.probed);
+            expect(!probed, || "p bit 1".to_owned())
+        },
+    );
     let several = own().filter(|packet| of(packet).iter().any(|record| record.locators.len() > 1));
-    every(findings, SORTED, "locators in ascending order, IPv4 before IPv6", several, |packet| {
-        let wrong = of(packet).iter().find_map(|record| {
-            let rlocs: Vec<_> = record.locators.iter().filter_map(|locator| locator.rloc.ip()).collect();
-            (!rlocs.is_sorted()).then_some(rlocs)
-        });
-        expect(wrong.is_none(), || format!("{:?}", wrong.unwrap_or_default()))
-    });
-    let positive = |packet: &&Seen| packet.map_reply().is_some_and(|reply| reply.records.len() > 1);
-    every(findings, SAME_TTL, "one TTL in all records of a Map-Reply", with_records().filter(positive), |packet| {
-        let ttls: Vec<u32> = of(packet).iter().map(|record| record.ttl).collect();
-        expect(ttls.windows(2).all(|pair| pair[0] == pair[1]), || format!("TTLs {ttls:?}"))
-    });
+    every(
+        findings,
+        SORTED,
+        "locators in ascending order, IPv4 before IPv6",
+        several,
+        |packet| {
+            let wrong = of(packet).iter().find_map(|record| {
+                let rlocs: Vec<_> = record
+                    .locators
+                    .iter()
+                    .filter_map(|locator| locator.rloc.ip())
+                    .collect();
+                (!rlocs.is_sorted()).then_some(rlocs)
+            });
+            expect(wrong.is_none(), || {
+                format!("{:?}", wrong.unwrap_or_default())
+            })
+        },
+    );
+    let positive = |packet: &&Seen| {
+        packet
+            .map_reply()
+            .is_some_and(|reply| reply.records.len() > 1)
+    };
+    every(
+        findings,
+        SAME_TTL,
+        "one TTL in all records of a Map-Reply",
+        with_records().filter(positive),
+        |packet| {
+            let ttls: Vec<u32> = of(packet).iter().map(|record| record.ttl).collect();
+            expect(ttls.windows(2).all(|pair| pair[0] == pair[1]), || {
+                format!("TTLs {ttls:?}")
+            })
+        },
+    );
 }
 
 fn replies(trace: &Trace, findings: &mut Findings) {
@@ -82,43 +132,83 @@ fn replies(trace: &Trace, findings: &mut Findings) {
         return;
     }
     // A reply that answers no request at all is the business of the nonce invariant.
-    let answers = || trace.judged().filter(|packet| packet.map_reply().is_some() && !requests_of(trace, packet).is_empty());
-    every(findings, COVERS, "a record whose prefix covers the EID that was asked for", answers(), |packet| {
-        let asked: Vec<_> = requests_of(trace, packet)
-            .iter()
-            .filter_map(|request| request.map_request())
-            .flat_map(|request| &request.records)
-            .filter_map(|query| query.prefix())
-            .collect();
-        let answered: Vec<_> = of(packet).iter().filter_map(MapRecord::eid_prefix).collect();
-        let covered = asked.iter().any(|asked| answered.iter().any(|prefix| prefix.covers(asked)));
-        expect(covered || asked.is_empty(), || {
-            let list = |prefixes: &[lisp::EidPrefix]| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            format!("asked for {}, answered {}", list(&asked), list(&answered))
-        })
-    });
-    every(findings, TO_ITR_RLOC, "destination: an ITR-RLOC of the Map-Request", answers(), |packet| {
-        let rlocs: Vec<_> = requests_of(trace, packet)
-            .iter()
-            .filter_map(|request| request.map_request())
-            .flat_map(|request| &request.itr_rlocs)
-            .filter_map(lisp::Address::ip)
-            .collect();
-        let to = packet.destination();
-        expect(to.is_some_and(|to| rlocs.contains(&to)), || format!("destination {to:?}, ITR-RLOCs {rlocs:?}"))
-    });
+    let answers = || {
+        trace
+            .judged()
+            .filter(|packet| packet.map_reply().is_some() && !requests_of(trace, packet).is_empty())
+    };
+    every(
+        findings,
+        COVERS,
+        "a record whose prefix covers the EID that was asked for",
+        answers(),
+        |packet| {
+            let asked: Vec<_> = requests_of(trace, packet)
+                .iter()
+                .filter_map(|request| request.map_request())
+                .flat_map(|request| &request.records)
+                .filter_map(|query| query.prefix())
+                .collect();
+            let answered: Vec<_> = of(packet)
+                .iter()
+                .filter_map(MapRecord::eid_prefix)
+                .collect();
+            let covered = asked
+                .iter()
+                .any(|asked| answered.iter().any(|prefix| prefix.covers(asked)));
+            expect(covered || asked.is_empty(), || {
+                let list = |prefixes: &[lisp::EidPrefix]| {
+                    prefixes
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                };
+                format!("asked for {}, answered {}", list(&asked), list(&answered))
+            })
+        },
+    );
+    every(
+        findings,
+        TO_ITR_RLOC,
+        "destination: an ITR-RLOC of the Map-Request",
+        answers(),
+        |packet| {
+            let rlocs: Vec<_> = requests_of(trace, packet)
+                .iter()
+                .filter_map(|request| request.map_request())
+                .flat_map(|request| &request.itr_rlocs)
+                .filter_map(lisp::Address::ip)
+                .collect();
+            let to = packet.destination();
+            expect(to.is_some_and(|to| rlocs.contains(&to)), || {
+                format!("destination {to:?}, ITR-RLOCs {rlocs:?}")
+            })
+        },
+    );
     // Inside an Encapsulated Control Message the port to copy is the inner one (ambiguities B4).
     let expected = "source port 4342, destination port: the source port of the (inner) Map-Request";
     every(findings, REPLY_PORTS, expected, answers(), |packet| {
-        let Some(udp) = packet.udp() else { return Ok(()) };
+        let Some(udp) = packet.udp() else {
+            return Ok(());
+        };
         let asked: Vec<u16> = requests_of(trace, packet)
             .iter()
             .filter_map(|request| {
-                request.ecm().map(|inner| inner.source_port).or_else(|| request.udp().map(|udp| udp.source_port))
+                request
+                    .ecm()
+                    .map(|inner| inner.source_port)
+                    .or_else(|| request.udp().map(|udp| udp.source_port))
             })
             .collect();
-        expect(udp.source_port == CONTROL_PORT && asked.contains(&udp.destination_port), || {
-            format!("ports {} > {}, asked from {asked:?}", udp.source_port, udp.destination_port)
-        })
+        expect(
+            udp.source_port == CONTROL_PORT && asked.contains(&udp.destination_port),
+            || {
+                format!(
+                    "ports {} > {}, asked from {asked:?}",
+                    udp.source_port, udp.destination_port
+                )
+            },
+        )
     });
 }

@@ -1,6 +1,6 @@
 //! A trace on disk: `capture.pcapng`, `topology.yaml` and `trace.json` of an evidence folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use harness::capture::{Drops, Mark, Noise};
@@ -40,6 +40,9 @@ pub struct Facts {
     pub stopped: Option<Stopped>,
     /// How long the case took, in ms.
     pub duration_ms: u64,
+    /// The settings of the nodes whose settings the case changed, as they were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, serde_json::Value>,
     /// Named moments.
     pub marks: Vec<Mark>,
     /// What ran, and how it ended. Logs are files of their own.
@@ -105,8 +108,13 @@ impl Trace {
         }
         let path = folder.join("topology.yaml");
         let text = String::from_utf8(read(&path)?).map_err(|error| wrong(&path, error))?;
-        let topology = Topology::parse(&path.display().to_string(), &text)
+        let mut topology = Topology::parse(&path.display().to_string(), &text)
             .map_err(|error| wrong(&path, error))?;
+        for node in &mut topology.nodes {
+            if let Some(settings) = facts.settings.get(&node.name) {
+                node.settings = settings.clone();
+            }
+        }
         let path = folder.join("capture.pcapng");
         let capture = harness::pcapng::read(&read(&path)?).map_err(|error| wrong(&path, error))?;
         let trace = Trace {

@@ -1,0 +1,163 @@
+//! Expected failures, with reasons: a listed failure is fine, an unlisted one is not, and a listed case that passes makes
+//! the list stale.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::results::CaseResult;
+use crate::verdict::Verdict;
+
+/// Version of the baseline file.
+const FORMAT: u32 = 1;
+
+/// A baseline file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Baseline {
+    expected: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: u32,
+    expected: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    case: String,
+    verdict: Verdict,
+    reason: String,
+}
+
+impl Baseline {
+    /// Reads a baseline file.
+    ///
+    /// # Errors
+    /// What is wrong with it, with line and column.
+    pub fn load(path: &Path) -> Result<Baseline, String> {
+        let wrong = |problem: String| format!("{}: {problem}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        Baseline::parse(&text).map_err(wrong)
+    }
+
+    /// The baseline of `conformance/baselines/` for an implementation; empty if there is none.
+    ///
+    /// # Errors
+    /// As [`Baseline::load`].
+    pub fn of(implementation: &str) -> Result<Baseline, String> {
+        let path = crate::home::crate_folder()
+            .join("baselines")
+            .join(format!("{implementation}.yaml"));
+        if path.is_file() {
+            Baseline::load(&path)
+        } else {
+            Ok(Baseline::default())
+        }
+    }
+
+    fn parse(text: &str) -> Result<Baseline, String> {
+        let file: File = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        if file.format != FORMAT {
+            return Err(format!("expected format: {FORMAT}, found {}", file.format));
+        }
+        let mut expected = BTreeMap::new();
+        for entry in file.expected {
+            if crate::case::find(&entry.case).is_none() {
+                return Err(format!("there is no case {}", entry.case));
+            }
+            if entry.verdict == Verdict::Pass || entry.reason.trim().is_empty() {
+                return Err(format!(
+                    "{}: list a verdict other than pass, with its reason",
+                    entry.case
+                ));
+            }
+            if let Some(twice) = expected.insert(entry.case.clone(), entry) {
+                return Err(format!("{} is listed twice", twice.case));
+            }
+        }
+        Ok(Baseline { expected })
+    }
+
+    /// Writes down what is expected of a case.
+    pub fn apply(&self, result: &mut CaseResult) {
+        // A skip is the answer to a feature that is not claimed or a timer that is too long, not to what was expected.
+        if let Some(entry) = self.expected.get(&result.id)
+            && result.verdict != Verdict::Skipped
+        {
+            result.expected = entry.verdict;
+            result.expected_because = Some(entry.reason.clone());
+        }
+    }
+
+    /// The baseline that makes these results as expected, as YAML. Reasons of the present one are kept; new ones say what
+    /// was found.
+    pub fn written(&self, results: &[CaseResult]) -> String {
+        let failed = results.iter().filter(|result| result.verdict.is_failure());
+        let expected = failed.map(|result| {
+            let known = self
+                .expected
+                .get(&result.id)
+                .filter(|entry| entry.verdict == result.verdict);
+            known.cloned().unwrap_or_else(|| Entry {
+                case: result.id.clone(),
+                verdict: result.verdict,
+                reason: result.requirements.first().map_or_else(
+                    || result.reason.clone().unwrap_or_default(),
+                    |worst| format!("{}: {}", worst.id, worst.finding),
+                ),
+            })
+        });
+        let file = File {
+            format: FORMAT,
+            expected: expected.collect(),
+        };
+        let header = "# Failures that are expected, each with its reason. A listed case that passes makes this file stale.\n";
+        let body = serde_json::to_string_pretty(&file).expect("strings serialize");
+        // JSON is YAML; the file is written again by people as they like it.
+        format!("{header}{body}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_failure_is_expected_and_a_listed_pass_is_not() {
+        let case = crate::case::all()[0].id;
+        let text = format!("format: 1\nexpected: [{{case: '{case}', verdict: fail, reason: r}}]\n");
+        let baseline = Baseline::parse(&text).unwrap();
+        let result = |verdict| {
+            let mut result = CaseResult {
+                id: case.to_owned(),
+                title: String::new(),
+                verdict,
+                expected: Verdict::Pass,
+                expected_because: None,
+                reason: None,
+                requirements: Vec::new(),
+                duration_ms: 0,
+                evidence: None,
+                roles: Vec::new(),
+                sabotage: None,
+            };
+            baseline.apply(&mut result);
+            result.is_expected()
+        };
+        assert!(result(Verdict::Fail) && result(Verdict::Skipped));
+        assert!(!result(Verdict::Pass) && !result(Verdict::Untestable));
+        assert!(
+            Baseline::parse("format: 1\nexpected: [{case: x, verdict: fail, reason: r}]\n")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn ours_names_cases_that_exist() {
+        Baseline::of("lisplab").unwrap();
+    }
+}

@@ -1,0 +1,3 @@
+//! The cases, by whom they judge. One file holds the cases of one subject; docs/writing-cases.md says how to add one.
+
+mod networks;

@@ -1,0 +1,3 @@
+//! Whole networks: every box is a program.
+
+mod two_sites;

@@ -1,0 +1,196 @@
+//! `lisplab test`.
+
+use std::path::PathBuf;
+
+use conformance::baseline::Baseline;
+use conformance::case;
+use conformance::edition::Edition;
+use conformance::implementation::Implementation;
+use conformance::runner::{Options, Run, Selection, default_jobs, glob_matches, write_results};
+use conformance::suite;
+
+use super::progress::Lines;
+use super::{Exit, complain, table};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// List the cases instead of running them.
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// Run each case so many times, each with a seed of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// A file of expected failures; that of the implementation if not given.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write the baseline that makes this run as expected.
+    #[arg(long, value_name = "FILE")]
+    write_baseline: Option<PathBuf>,
+}
+
+/// Which cases.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Only cases whose id matches (`*` any characters, `?` one). May be given several times.
+    #[arg(long = "case", value_name = "GLOB")]
+    cases: Vec<String>,
+    /// Only cases that judge a requirement whose id matches.
+    #[arg(long = "requirement", value_name = "GLOB")]
+    requirements: Vec<String>,
+    /// Only cases that judge this role: itr, etr, ms, mr, pitr, petr.
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// Also cases that wait for long timers.
+    #[arg(long)]
+    slow: bool,
+}
+
+impl Which {
+    /// The cases, or what is wrong with the question.
+    pub(crate) fn cases(&self) -> Result<Vec<&'static case::Case>, String> {
+        let known = conformance::catalogue::catalogue().roles();
+        if let Some(role) = self.roles.iter().find(|role| !known.contains_key(*role)) {
+            let roles: Vec<&str> = known.keys().map(String::as_str).collect();
+            return Err(format!(
+                "there is no role {role}\n  hint: one of {}",
+                roles.join(", ")
+            ));
+        }
+        for glob in &self.cases {
+            if !case::all().iter().any(|case| glob_matches(glob, case.id)) {
+                return Err(format!(
+                    "no case matches {glob}\n  hint: lisplab test --list shows all"
+                ));
+            }
+        }
+        let selection = Selection {
+            cases: self.cases.clone(),
+            requirements: self.requirements.clone(),
+            roles: self.roles.clone(),
+            slow: self.slow,
+        };
+        let cases: Vec<_> = case::all()
+            .iter()
+            .copied()
+            .filter(|case| selection.takes(case))
+            .collect();
+        if cases.is_empty() {
+            return Err("no case is asked for\n  hint: lisplab test --list shows all; long ones want --slow".to_owned());
+        }
+        Ok(cases)
+    }
+}
+
+/// How they are run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct How {
+    /// What is tested: an adapter of conformance/implementations/, a path, or PROGRAM=ADAPTER,...
+    #[arg(long, value_name = "NAME", default_value = "lisplab")]
+    implementation: String,
+    /// Which texts decide.
+    #[arg(long, value_enum, default_value = "6830")]
+    edition: Edition,
+    /// A broken SHOULD fails.
+    #[arg(long)]
+    strict: bool,
+    /// Cases at a time.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Where results and evidence go.
+    #[arg(long, value_name = "DIR", default_value = "target/lisplab")]
+    out: PathBuf,
+}
+
+impl How {
+    pub(crate) fn options(&self, slow: bool) -> Result<Options, (String, Exit)> {
+        let implementation = Implementation::load(&self.implementation)
+            .map_err(|error| (error.to_string(), Exit::Input))?;
+        let out =
+            std::path::absolute(&self.out).map_err(|error| (error.to_string(), Exit::Input))?;
+        std::fs::create_dir_all(&out).map_err(|error| {
+            (
+                format!("{}: {error}\n  hint: give another --out DIR", out.display()),
+                Exit::Input,
+            )
+        })?;
+        Ok(Options {
+            implementation,
+            edition: self.edition,
+            strict: self.strict,
+            seed: self.seed,
+            out,
+            jobs: self.jobs.unwrap_or_else(default_jobs),
+            require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
+                .is_some_and(|value| value == "1"),
+            slow,
+        })
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Exit {
+    let cases = match args.which.cases() {
+        Ok(cases) => cases,
+        Err(problem) => return complain(problem, Exit::Input),
+    };
+    if args.list {
+        super::print(&table::list(&cases));
+        return Exit::Fine;
+    }
+    let options = match args.how.options(args.which.slow) {
+        Ok(options) => options,
+        Err((problem, exit)) => return complain(problem, exit),
+    };
+    let baseline = match &args.baseline {
+        Some(file) => Baseline::load(file),
+        None => Baseline::of(&options.implementation.name),
+    };
+    let baseline = match baseline {
+        Ok(baseline) => baseline,
+        Err(problem) => return complain(problem, Exit::Input),
+    };
+    if let Err(problem) = suite::prepare(&options) {
+        return complain(problem, Exit::Host);
+    }
+    if let Err(error) = harness::host::enter() {
+        return complain(error, Exit::Host);
+    }
+    let runs: Vec<Run<'_>> = cases
+        .iter()
+        .flat_map(|case| {
+            (0..args.repeat).map(|repetition| Run {
+                case,
+                sabotage: None,
+                repetition,
+                options: &options,
+            })
+        })
+        .collect();
+    let progress = Lines::new(runs.len());
+    let results = suite::run(&runs, &options, &baseline, &progress);
+    progress.finish();
+    super::print(&table::results(&results, &options.out));
+    if let Err(error) = write_results(&options.out, &results) {
+        return complain(format!("{}: {error}", options.out.display()), Exit::Input);
+    }
+    if let Some(file) = &args.write_baseline
+        && let Err(error) = std::fs::write(file, baseline.written(&results.cases))
+    {
+        return complain(format!("{}: {error}", file.display()), Exit::Input);
+    }
+    if results
+        .cases
+        .iter()
+        .all(conformance::results::CaseResult::is_expected)
+    {
+        Exit::Fine
+    } else {
+        Exit::Findings
+    }
+}

@@ -1,0 +1,152 @@
+//! Finding the programs: beside our executable, in PATH, or built by cargo where we run from a checkout.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::adapter::Program;
+
+/// A program that cannot be found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BinaryError(pub String);
+
+/// A program that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its absolute path.
+    pub path: PathBuf,
+}
+
+/// What became of building our own programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Build {
+    /// cargo brought them up to date.
+    Done,
+    /// There is no cargo or no checkout here: what is there is used as it is.
+    NotHere,
+    /// cargo failed.
+    Failed(String),
+}
+
+impl Found {
+    /// Looks a program up.
+    ///
+    /// # Errors
+    /// Where it was looked for.
+    pub fn of(program: &Program) -> Result<Found, BinaryError> {
+        let name = Path::new(&program.binary);
+        if name.components().count() > 1 {
+            let path = std::path::absolute(name).map_err(|error| BinaryError(error.to_string()))?;
+            if path.is_file() {
+                return Ok(Found { path });
+            }
+            return Err(BinaryError(format!(
+                "there is no program {}",
+                path.display()
+            )));
+        }
+        let mut folders: Vec<PathBuf> = Vec::new();
+        if let Some(folder) = target_folder() {
+            folders.push(folder);
+        }
+        folders.extend(
+            std::env::var_os("PATH")
+                .iter()
+                .flat_map(std::env::split_paths),
+        );
+        for folder in &folders {
+            let path = folder.join(name);
+            if path.is_file() {
+                return Ok(Found { path });
+            }
+        }
+        let beside = target_folder().map_or_else(String::new, |folder| {
+            format!("neither in {} nor ", folder.display())
+        });
+        Err(BinaryError(format!(
+            "the program {} is {beside}in PATH; build it (cargo build --workspace --bins) or give its path in the adapter",
+            program.binary
+        )))
+    }
+}
+
+/// Brings those programs up to date that are binary targets of this checkout, once per process (and once per run of
+/// `cargo nextest`, which starts a process for each case).
+pub fn build_from_checkout<'a>(programs: impl IntoIterator<Item = &'a Program>) -> &'static Build {
+    static BUILD: OnceLock<Build> = OnceLock::new();
+    BUILD.get_or_init(|| {
+        let packages: BTreeSet<&str> = programs
+            .into_iter()
+            .filter_map(|program| program.cargo_package.as_deref())
+            .collect();
+        build(&packages)
+    })
+}
+
+fn build(packages: &BTreeSet<&str>) -> Build {
+    let manifest = crate::home::checkout().join("Cargo.toml");
+    let (Some(folder), true) = (target_folder(), manifest.is_file()) else {
+        return Build::NotHere;
+    };
+    let (Some(profile), Some(target)) = (folder.file_name(), folder.parent()) else {
+        return Build::NotHere;
+    };
+    let stamp = std::env::var_os("NEXTEST_RUN_ID").map(|run| {
+        let mut name = std::ffi::OsString::from(".lisplab-built-");
+        name.push(run);
+        folder.join(name)
+    });
+    let _turn = stamp
+        .as_ref()
+        .and_then(|stamp| wait_for_turn(&stamp.with_extension("lock")));
+    if packages.is_empty() || stamp.as_ref().is_some_and(|stamp| stamp.exists()) {
+        return Build::Done;
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .arg("build")
+        .arg("--quiet")
+        .arg("--bins")
+        .arg("--manifest-path")
+        .arg(&manifest);
+    command.arg("--target-dir").arg(target);
+    if profile == "release" {
+        command.arg("--release");
+    }
+    for package in packages {
+        command.arg("--package").arg(package);
+    }
+    match command.output() {
+        Err(_) => Build::NotHere,
+        Ok(output) if output.status.success() => {
+            if let Some(stamp) = stamp {
+                // Without the stamp the next process only asks cargo again.
+                let _ = std::fs::write(stamp, []);
+            }
+            Build::Done
+        }
+        Ok(output) => Build::Failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+fn wait_for_turn(lock: &Path) -> Option<nix::fcntl::Flock<std::fs::File>> {
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(lock)
+        .ok()?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).ok()
+}
+
+/// The folder of our executable, or, for a test executable, the one above `deps`.
+fn target_folder() -> Option<PathBuf> {
+    let executable = std::env::current_exe().ok()?;
+    let folder = executable.parent()?;
+    if folder.file_name().is_some_and(|name| name == "deps") {
+        return folder.parent().map(Path::to_path_buf);
+    }
+    Some(folder.to_path_buf())
+}

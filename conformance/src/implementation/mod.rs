@@ -1,0 +1,13 @@
+//! What is tested: programs, described by adapter files. Ours are one implementation among others.
+
+mod adapter;
+mod binary;
+mod mix;
+mod render;
+
+pub use adapter::{
+    Adapter, AdapterError, DurationText, Program, Ready, Reload, SignalName, StopBy,
+};
+pub use binary::{BinaryError, Build, Found, build_from_checkout};
+pub use mix::Implementation;
+pub use render::{Rendered, render};

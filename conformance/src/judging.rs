@@ -1,0 +1,195 @@
+//! From a trace to the result of a case: a pure function, so that it can be done again on saved evidence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::case::Case;
+use crate::catalogue::{Req, Requirement, catalogue};
+use crate::finding::{Finding, Findings, Outcome};
+use crate::results::{CaseResult, RequirementResult};
+use crate::trace::{Facts, Stopped, Trace};
+use crate::verdict::{Verdict, of_finding};
+
+/// A stall of the host that is long enough to miss a deadline because of it.
+pub const NOISY: Duration = Duration::from_millis(500);
+
+/// Judges the trace of a case.
+pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
+    let mut result = CaseResult {
+        id: case.id.to_owned(),
+        title: case.title.to_owned(),
+        verdict: Verdict::Skipped,
+        expected: Verdict::Pass,
+        expected_because: None,
+        reason: facts
+            .stopped
+            .as_ref()
+            .map(|stopped| stopped.text().to_owned()),
+        requirements: Vec::new(),
+        duration_ms: facts.duration_ms,
+        evidence: None,
+        roles: case.roles.iter().map(|role| (*role).to_owned()).collect(),
+        sabotage: facts.sabotage.clone(),
+    };
+    let mut own = Findings::new();
+    for judge in case.judges {
+        judge(trace, &mut own);
+    }
+    let own = by_requirement(own);
+    for requirement in case.requirements {
+        let row = row(*requirement);
+        let findings = own.get(requirement).map(Vec::as_slice).unwrap_or_default();
+        result
+            .requirements
+            .push(of_requirement(row, findings, facts));
+    }
+    for (requirement, findings) in by_requirement(crate::invariants::judge(trace)) {
+        if case.requirements.contains(&requirement) {
+            continue;
+        }
+        let mut found = of_requirement(row(requirement), &findings, facts);
+        found.invariant = true;
+        result.requirements.push(found);
+    }
+    result
+        .requirements
+        .sort_by(|a, b| b.verdict.cmp(&a.verdict).then_with(|| a.id.cmp(&b.id)));
+    result.verdict = whole(&result.requirements, trace, facts);
+    if let Some(lost) = trace.drops.iter().find(|drops| drops.packets > 0)
+        && result.verdict != Verdict::Skipped
+    {
+        result.verdict = Verdict::Inconclusive;
+        result.reason = Some(format!(
+            "the capture on {} lost {} packets: {}",
+            lost.interface, lost.packets, lost.reason
+        ));
+    }
+    result
+}
+
+/// What the invariants say about a capture from elsewhere.
+pub fn judge_foreign(trace: &Trace, strict: bool) -> Vec<RequirementResult> {
+    let facts = Facts::foreign(trace.edition, strict);
+    by_requirement(crate::invariants::judge(trace))
+        .into_iter()
+        .map(|(requirement, findings)| {
+            let mut found = of_requirement(row(requirement), &findings, &facts);
+            found.invariant = true;
+            found
+        })
+        .collect()
+}
+
+fn whole(requirements: &[RequirementResult], trace: &Trace, facts: &Facts) -> Verdict {
+    let worst = requirements
+        .iter()
+        .map(|found| found.verdict)
+        .max()
+        .unwrap_or(Verdict::Untestable);
+    match &facts.stopped {
+        Some(Stopped::Untestable(_)) => Verdict::Untestable,
+        Some(Stopped::Inconclusive(_)) => Verdict::Inconclusive,
+        Some(Stopped::NotSeen(_)) if trace.noise.longest_stall >= NOISY => Verdict::Inconclusive,
+        // What did not come was awaited for a reason: a drive that ended early is no pass.
+        Some(Stopped::NotSeen(_)) => worst.max(Verdict::Untestable),
+        None => worst,
+    }
+}
+
+fn row(requirement: Req) -> &'static Requirement {
+    catalogue()
+        .get(requirement.id())
+        .expect("a Req is made of an id of the catalogue")
+}
+
+fn by_requirement(findings: Findings) -> BTreeMap<Req, Vec<Finding>> {
+    let mut map: BTreeMap<Req, Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        map.entry(finding.requirement).or_default().push(finding);
+    }
+    map
+}
+
+/// The worst of the findings decides; without any, the case did not come to show it.
+fn of_requirement(row: &Requirement, findings: &[Finding], facts: &Facts) -> RequirementResult {
+    let base = |verdict, finding: String| RequirementResult {
+        id: row.id.clone(),
+        verdict,
+        finding,
+        expected: String::new(),
+        packets: Vec::new(),
+        invariant: false,
+    };
+    if !facts.edition.binds(row) {
+        return base(
+            Verdict::Skipped,
+            format!("edition {} does not ask for it", facts.edition),
+        );
+    }
+    if row.feature != "core" && !facts.features.contains(&row.feature) {
+        return base(
+            Verdict::Skipped,
+            format!(
+                "the implementation does not claim the feature {}",
+                row.feature
+            ),
+        );
+    }
+    let worst = findings.iter().max_by_key(|finding| {
+        (
+            of_finding(row, finding, facts.strict),
+            finding.outcome == Outcome::Broken,
+        )
+    });
+    let Some(worst) = worst else {
+        let why = facts
+            .stopped
+            .as_ref()
+            .map_or("no judge said anything about it", Stopped::text);
+        return base(Verdict::Untestable, why.to_owned());
+    };
+    let verdict = of_finding(row, worst, facts.strict);
+    let finding = match worst.outcome {
+        Outcome::Unseen => format!("not to be seen in this trace: needed {}", worst.expected),
+        Outcome::Recorded => format!("recorded: {}", worst.seen),
+        Outcome::Broken if verdict == Verdict::Pass => format!("recorded: {}", worst.seen),
+        _ => worst.seen.clone(),
+    };
+    let expected = if verdict > Verdict::Pass {
+        worst.expected.clone()
+    } else {
+        String::new()
+    };
+    RequirementResult {
+        expected,
+        packets: worst.packets.clone(),
+        ..base(verdict, finding)
+    }
+}
+
+impl Facts {
+    /// Of a capture from elsewhere: all features are taken as claimed.
+    fn foreign(edition: crate::edition::Edition, strict: bool) -> Facts {
+        Facts {
+            format: crate::trace::TRACE_FORMAT,
+            case: String::new(),
+            implementation: "unknown".to_owned(),
+            edition,
+            strict,
+            features: catalogue()
+                .features()
+                .keys()
+                .cloned()
+                .collect::<BTreeSet<_>>(),
+            under_test: BTreeSet::new(),
+            sabotage: None,
+            stopped: None,
+            duration_ms: 0,
+            settings: BTreeMap::new(),
+            marks: Vec::new(),
+            processes: Vec::new(),
+            drops: Vec::new(),
+            noise: harness::capture::Noise::default(),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a case leaves: a folder with everything that its verdict was made from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use harness::capture::{Interface, Packet};
+use harness::process::ProcessReport;
+
+use super::one::Run;
+use crate::results::{CaseResult, Results};
+use crate::trace::{Facts, Trace};
+use crate::verdict::Verdict;
+use crate::witness;
+
+pub(super) struct Evidence<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) run: &'a Run<'a>,
+    pub(super) trace: &'a Trace,
+    pub(super) facts: &'a Facts,
+    pub(super) interfaces: &'a [Arc<Interface>],
+    pub(super) logs: &'a [ProcessReport],
+    /// Rendered files: name in the folder, text.
+    pub(super) files: &'a [(String, String)],
+}
+
+impl Evidence<'_> {
+    /// Writes the folder; the second witness may make the verdict worse.
+    pub(super) fn write(&self, result: &mut CaseResult) -> io::Result<()> {
+        if self.folder.exists() {
+            fs::remove_dir_all(self.folder)?;
+        }
+        fs::create_dir_all(self.folder)?;
+        let text = self.topology_text()?;
+        fs::write(self.folder.join("topology.yaml"), text)?;
+        let capture = self.folder.join("capture.pcapng");
+        harness::pcapng::write(
+            fs::File::create(&capture)?,
+            self.interfaces,
+            &self.commented(result),
+        )?;
+        json(&self.folder.join("trace.json"), self.facts)?;
+        for process in self.logs {
+            let mut log = process.log.clone();
+            if process.log_dropped > 0 {
+                log.push_str(&format!(
+                    "\n[{} octets were left out]\n",
+                    process.log_dropped
+                ));
+            }
+            fs::write(
+                self.folder
+                    .join(format!("{}.log", process.name.replace('/', "_"))),
+                log,
+            )?;
+        }
+        for (name, text) in self.files {
+            fs::write(self.folder.join(name), text)?;
+        }
+        fs::write(self.folder.join("command.txt"), self.command())?;
+        fs::write(
+            self.folder.join("ladder.svg"),
+            crate::ladder::of(self.trace, result).svg(),
+        )?;
+        // A sabotaged box sends what no witness would find well formed, on purpose.
+        if self.run.sabotage.is_none() {
+            match witness::check(&capture, self.trace) {
+                Ok(witness::Statement::Agrees) => {}
+                Ok(witness::Statement::Absent) if !self.run.options.require_tshark => {}
+                Ok(witness::Statement::Absent) => {
+                    worse(
+                        result,
+                        Verdict::Untestable,
+                        "tshark is required as second witness and is not installed",
+                    );
+                }
+                Ok(witness::Statement::Disagrees(what)) => {
+                    worse(
+                        result,
+                        Verdict::Fail,
+                        &format!("tshark, the second witness, sees it otherwise: {what}"),
+                    );
+                }
+                Err(what) => worse(
+                    result,
+                    Verdict::Untestable,
+                    &format!("tshark could not be asked: {what}"),
+                ),
+            }
+        }
+        json(&self.folder.join("result.json"), result)
+    }
+
+    /// The topology with the case's settings, as the file says it, so that a saved trace knows the same.
+    fn topology_text(&self) -> io::Result<String> {
+        let mut text = fs::read_to_string(crate::home::topology_file(self.run.case.topology))?;
+        if !self.run.case.settings.is_empty() {
+            text.push_str("\n# The case changed the settings of these nodes:\n");
+            for (node, settings) in self.run.case.settings {
+                text.push_str(&format!(
+                    "#   {node}: {}\n",
+                    settings.trim().replace('\n', "\n#     ")
+                ));
+            }
+        }
+        Ok(text)
+    }
+
+    fn commented(&self, result: &CaseResult) -> Vec<Packet> {
+        let mut comments: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for found in &result.requirements {
+            for number in &found.packets {
+                let expected = if found.expected.is_empty() {
+                    String::new()
+                } else {
+                    format!("expected {}; ", found.expected)
+                };
+                let text = format!(
+                    "{} {}: {expected}{}",
+                    found.verdict, found.id, found.finding
+                );
+                comments.entry(*number).or_default().push(text);
+            }
+        }
+        let packets = self.trace.packets.iter().map(|packet| {
+            let mut raw = packet.raw().clone();
+            if let Some(texts) = comments.remove(&packet.number()) {
+                raw.comments.extend(texts);
+            }
+            raw
+        });
+        packets.collect()
+    }
+
+    fn command(&self) -> String {
+        let options = self.run.options;
+        let mut command = format!(
+            "cargo run --bin lisplab -- test --case '{}'",
+            self.run.case.id
+        );
+        command.push_str(&format!(
+            " --implementation {} --edition {}",
+            options.implementation.name, options.edition
+        ));
+        if options.strict {
+            command.push_str(" --strict");
+        }
+        if self.run.case.slow || options.slow {
+            command.push_str(" --slow");
+        }
+        command.push_str(&format!(
+            " --seed {}\n",
+            options.seed.wrapping_add(u64::from(self.run.repetition))
+        ));
+        command
+    }
+}
+
+fn worse(result: &mut CaseResult, verdict: Verdict, reason: &str) {
+    if verdict > result.verdict {
+        result.verdict = verdict;
+        result.reason = Some(reason.to_owned());
+    }
+}
+
+/// Writes `results.json`.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub fn write_results(out: &Path, results: &Results) -> io::Result<()> {
+    fs::create_dir_all(out)?;
+    json(&out.join("results.json"), results)
+}
+
+fn json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    text.push('\n');
+    fs::write(path, text)
+}

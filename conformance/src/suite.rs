@@ -1,0 +1,47 @@
+//! Running the suite: what `lisplab test`, `lisplab sabotage` and `cargo test` have in common.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::baseline::Baseline;
+use crate::implementation::{Build, build_from_checkout};
+use crate::results::{CaseResult, RESULTS_FORMAT, Results};
+use crate::runner::{Options, Progress, Run, run_all};
+
+/// Brings our own programs up to date, where this is a checkout with cargo.
+///
+/// # Errors
+/// What cargo says when it fails.
+pub fn prepare(options: &Options) -> Result<(), String> {
+    match build_from_checkout(options.implementation.programs()) {
+        Build::Done | Build::NotHere => Ok(()),
+        Build::Failed(said) => Err(format!(
+            "the routers of this checkout do not build:\n{said}"
+        )),
+    }
+}
+
+/// Runs cases and gathers their results, with what the baseline expects.
+pub fn run(
+    runs: &[Run<'_>],
+    options: &Options,
+    baseline: &Baseline,
+    progress: &dyn Progress,
+) -> Results {
+    let started = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let mut cases: Vec<CaseResult> = run_all(runs, options.jobs, progress);
+    for case in &mut cases {
+        baseline.apply(case);
+    }
+    Results {
+        format: RESULTS_FORMAT,
+        implementation: options.implementation.name.clone(),
+        version: options.implementation.version(),
+        edition: options.edition,
+        strict: options.strict,
+        seed: options.seed,
+        started,
+        cases,
+    }
+}

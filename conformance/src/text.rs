@@ -1,0 +1,54 @@
+//! Failures in words.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::catalogue::catalogue;
+use crate::results::{CaseResult, RequirementResult};
+use crate::verdict::Verdict;
+
+/// A case that is no pass, with everything that one needs to look into it.
+pub fn failure(case: &CaseResult, out: &Path) -> String {
+    let mut text = format!("{}: {}\n  {}\n", case.verdict, case.id, case.title);
+    if let Some(reason) = &case.reason {
+        let _ = writeln!(text, "  {}", reason.replace('\n', "\n    "));
+    }
+    for found in case
+        .requirements
+        .iter()
+        .filter(|found| found.verdict > Verdict::Pass)
+    {
+        text.push_str(&requirement(found));
+    }
+    if let Some(evidence) = &case.evidence {
+        let _ = writeln!(text, "  evidence: {}", out.join(evidence).display());
+    }
+    let _ = writeln!(
+        text,
+        "  repeat:   cargo run --bin lisplab -- test --case '{}'\n",
+        case.id
+    );
+    text
+}
+
+/// One requirement of a failure.
+pub fn requirement(found: &RequirementResult) -> String {
+    let mut text = String::new();
+    let row = catalogue().get(&found.id);
+    let cite = row.map_or_else(String::new, |row| {
+        format!(" ({}, {})", row.cite(), row.level)
+    });
+    let _ = writeln!(text, "  {} {}{cite}", found.verdict, found.id);
+    if let Some(row) = row {
+        let _ = writeln!(text, "    requires: {}", row.statement);
+    }
+    if !found.expected.is_empty() {
+        let _ = writeln!(text, "    expected: {}", found.expected);
+    }
+    let _ = writeln!(text, "    seen:     {}", found.finding);
+    if !found.packets.is_empty() {
+        let numbers: Vec<String> = found.packets.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "    packets:  {}", numbers.join(", "));
+    }
+    text
+}
