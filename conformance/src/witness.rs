@@ -25,7 +25,7 @@ const FIELDS: &[&str] = &[
     "_ws.malformed",
     "lisp.type",
     "lisp.nonce",
-    "lisp.recnum",
+    "lisp.records",
     "lisp-data.flags",
     "ip.ttl",
     "udp.length",
