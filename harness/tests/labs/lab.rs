@@ -1,11 +1,33 @@
 //! A lab as its users see it: built, reached, programs started and ended, nothing left.
 
-#![allow(clippy::unwrap_used, reason = "a test may end here")]
-
 use std::time::{Duration, Instant};
 
 use harness::{Exit, Lab, LabOptions, Ping, Program, Topology};
 use nix::sys::signal::Signal;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "lab::nodes_reach_each_other_at_once",
+        nodes_reach_each_other_at_once,
+    ),
+    ("lab::offloads_are_off", offloads_are_off),
+    (
+        "lab::programs_live_in_their_node",
+        programs_live_in_their_node,
+    ),
+    (
+        "lab::errors_of_programs_name_the_cause",
+        errors_of_programs_name_the_cause,
+    ),
+    (
+        "lab::children_that_run_away_end_with_the_lab",
+        children_that_run_away_end_with_the_lab,
+    ),
+    (
+        "lab::sockets_opened_inside_stay_inside",
+        sockets_opened_inside_stay_inside,
+    ),
+];
 
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(10);
@@ -33,7 +55,6 @@ fn lab() -> Lab {
     Lab::up(&topology(), LabOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-#[test]
 fn nodes_reach_each_other_at_once() {
     let lab = lab();
     for target in ["10.0.1.1", "10.0.2.2", "fd00:2::2"] {
@@ -50,7 +71,6 @@ fn nodes_reach_each_other_at_once() {
     assert!(routes.stdout_text().contains("10.9.9.9/32"));
 }
 
-#[test]
 fn offloads_are_off() {
     let lab = lab();
     let features = lab.exec("a", ["ethtool", "-k", "eth0"], LONG);
@@ -66,7 +86,6 @@ fn offloads_are_off() {
     }
 }
 
-#[test]
 fn programs_live_in_their_node() {
     let lab = lab();
     let script = "echo $COLOUR; cat /run/x/y; echo; hostname; echo ready; echo oops >&2; cat /proc/1/comm; sleep 1000";
@@ -106,7 +125,6 @@ fn programs_live_in_their_node() {
     assert_eq!(recording.processes[0].exit, Some(Exit::Signal(15)));
 }
 
-#[test]
 fn errors_of_programs_name_the_cause() {
     let lab = lab();
     let error = lab
@@ -134,7 +152,6 @@ fn errors_of_programs_name_the_cause() {
     assert!(error.to_string().contains("still ran"), "{error}");
 }
 
-#[test]
 fn children_that_run_away_end_with_the_lab() {
     let lab = lab();
     let script = "setsid sh -c 'setsid sleep 4711 & echo $!' & wait; echo started";
@@ -159,7 +176,6 @@ fn sleepers(argument: &str) -> usize {
         .count()
 }
 
-#[test]
 fn sockets_opened_inside_stay_inside() {
     let lab = lab();
     let server = lab

@@ -1,7 +1,5 @@
 //! Inline links: packet functions, seeded damage, cables pulled at run time.
 
-#![allow(clippy::unwrap_used, reason = "a test may end here")]
-
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -10,6 +8,27 @@ use harness::topology::Impairment;
 use harness::{Inline, Lab, LabOptions, PacketFate, Ping, PingError, Topology, Way};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "damage::the_same_seed_loses_the_same_packets",
+        the_same_seed_loses_the_same_packets,
+    ),
+    (
+        "damage::duplicates_and_corruption_are_counted",
+        duplicates_and_corruption_are_counted,
+    ),
+    ("damage::delay_delays", delay_delays),
+    (
+        "damage::a_function_tampers_behind_the_capture",
+        a_function_tampers_behind_the_capture,
+    ),
+    (
+        "damage::cables_are_pulled_and_plugged",
+        cables_are_pulled_and_plugged,
+    ),
+    ("damage::wrong_use_is_told", wrong_use_is_told),
+];
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -97,7 +116,6 @@ fn numbers_that_arrive(lab: &Lab, count: u32) -> Vec<u32> {
     arrived
 }
 
-#[test]
 fn the_same_seed_loses_the_same_packets() {
     const COUNT: u32 = 3000;
     let run = |seed: u32| {
@@ -125,7 +143,6 @@ fn the_same_seed_loses_the_same_packets() {
     assert!((200..400).contains(&lost), "{lost} of {COUNT} at 10%");
 }
 
-#[test]
 fn duplicates_and_corruption_are_counted() {
     let lab = up(
         &topology("impair: {duplicate: 20%, seed: 1},"),
@@ -140,7 +157,6 @@ fn duplicates_and_corruption_are_counted() {
     assert_eq!(arrived.len() as u64, 500 + statistics.duplicated);
 }
 
-#[test]
 fn delay_delays() {
     let lab = up(&topology("impair: {delay: 30ms},"), LabOptions::default());
     for to in ["10.0.0.2", "fd00::2"] {
@@ -152,7 +168,6 @@ fn delay_delays() {
     }
 }
 
-#[test]
 fn a_function_tampers_behind_the_capture() {
     // What b sends gets another TTL (and its header checksum is made right again).
     let tamper = |way: Way, packet: &mut Vec<u8>, _now: u64| {
@@ -190,7 +205,6 @@ fn a_function_tampers_behind_the_capture() {
     }
 }
 
-#[test]
 fn cables_are_pulled_and_plugged() {
     let options = LabOptions {
         all_inline: true,
@@ -222,7 +236,6 @@ fn cables_are_pulled_and_plugged() {
         .unwrap();
 }
 
-#[test]
 fn wrong_use_is_told() {
     let lab = up(&topology(""), LabOptions::default());
     let error = lab.set_link_up("ab", false).unwrap_err();

@@ -1,11 +1,32 @@
 //! The capture: nothing is lost, times and directions are right, files are read back as they were written.
 
-#![allow(clippy::unwrap_used, reason = "a test may end here")]
-
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use harness::{Direction, Lab, LabOptions, Packet, Ping, Topology, pcapng};
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "capture::nothing_is_lost_on_64_links",
+        nothing_is_lost_on_64_links,
+    ),
+    (
+        "capture::every_packet_of_a_burst_is_there",
+        every_packet_of_a_burst_is_there,
+    ),
+    (
+        "capture::packets_are_waited_for_and_have_directions",
+        packets_are_waited_for_and_have_directions,
+    ),
+    (
+        "capture::files_are_read_back_as_written",
+        files_are_read_back_as_written,
+    ),
+    (
+        "capture::foreign_and_hostile_files",
+        foreign_and_hostile_files,
+    ),
+];
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -35,7 +56,6 @@ fn udp_payload(packet: &Packet, port: u16) -> Option<&[u8]> {
     (is_udp && data.get(36..38)? == port.to_be_bytes()).then(|| &data[42..])
 }
 
-#[test]
 fn nothing_is_lost_on_64_links() {
     const LINKS: usize = 64;
     const EACH: u32 = 500;
@@ -97,7 +117,6 @@ fn nothing_is_lost_on_64_links() {
     );
 }
 
-#[test]
 fn every_packet_of_a_burst_is_there() {
     const COUNT: u32 = 20_000;
     let topology = star(2);
@@ -129,7 +148,6 @@ fn every_packet_of_a_burst_is_there() {
     }
 }
 
-#[test]
 fn packets_are_waited_for_and_have_directions() {
     let topology = star(2);
     let lab = up(&topology);
@@ -173,7 +191,6 @@ fn packets_are_waited_for_and_have_directions() {
     assert_eq!(recording.marks[0].text, "the end");
 }
 
-#[test]
 fn files_are_read_back_as_written() {
     let topology = star(1);
     let lab = up(&topology);
@@ -214,7 +231,6 @@ fn files_are_read_back_as_written() {
     }
 }
 
-#[test]
 fn foreign_and_hostile_files() {
     // Classic pcap, big endian, microseconds, one packet of two octets.
     let mut pcap = vec![0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4];
