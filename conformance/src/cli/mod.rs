@@ -4,6 +4,7 @@ mod coverage;
 mod dissect;
 mod graph;
 mod progress;
+mod report;
 mod table;
 mod test;
 
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Args),
     /// Draw a topology: SVG, or Mermaid text.
     Graph(graph::Args),
+    /// Merge runs into one report: table, JUnit, HTML.
+    Report(report::Args),
 }
 
 /// How a command ended.
@@ -52,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Dissect(args) => dissect::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Graph(args) => graph::run(&args),
+        Command::Report(args) => report::run(&args),
     };
     ExitCode::from(exit as u8)
 }

@@ -123,7 +123,12 @@ fn events(trace: &Trace, marks: &mut BTreeMap<u64, Vec<Mark>>) -> Vec<Event> {
                 event.path.push(to);
                 event.links.push(packet.link().to_owned());
                 event.numbers.push(number);
-                event.marks.extend(marked);
+                // A finding that names a packet on each of its links is said once.
+                for mark in marked {
+                    if !event.marks.contains(&mark) {
+                        event.marks.push(mark);
+                    }
+                }
                 *last = packet.time_ns();
                 continue;
             }
@@ -233,11 +238,12 @@ fn plain(ip: &Ip) -> (String, String) {
         ),
         Transport::Icmp(icmp) if icmp.is_echo_request() => (
             "echo request".to_owned(),
-            format!("{way}, {}", icmp.echo().1),
+            format!("{way} sequence {}", icmp.echo().1),
         ),
-        Transport::Icmp(icmp) if icmp.is_echo_reply() => {
-            ("echo reply".to_owned(), format!("{way}, {}", icmp.echo().1))
-        }
+        Transport::Icmp(icmp) if icmp.is_echo_reply() => (
+            "echo reply".to_owned(),
+            format!("{way} sequence {}", icmp.echo().1),
+        ),
         Transport::Icmp(icmp) if icmp.is_too_big() => (
             "packet too big".to_owned(),
             format!("{way}, MTU {}", icmp.mtu()),

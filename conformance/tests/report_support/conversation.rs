@@ -68,7 +68,7 @@ impl Conversation {
 
     /// When the host began to ping, on the clock of the capture.
     pub(super) fn ping_ns() -> u64 {
-        START_NS + 1_880_000_000
+        START_NS + 1_873_500_000
     }
 
     fn register(&mut self, node: &str, rloc: &str, eid: &str) {
