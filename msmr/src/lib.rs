@@ -2,6 +2,7 @@
 //!
 //! [`core`] is the protocol as a state machine without input or output; [`run`] is the daemon around it.
 
+pub mod bench;
 pub mod config;
 pub mod core;
 mod shell;

@@ -2,7 +2,7 @@
 
 mod admin;
 pub(crate) mod batch;
-mod sockets;
+pub(crate) mod sockets;
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::signals::{Request, Signals};
-use daemon::{Clock, Failure};
+use daemon::{Clock, Failure, Time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::{self, DaemonConfig};
@@ -111,14 +111,7 @@ fn serve(
                 }
                 let mut core = shared.core();
                 let now = shared.clock.now();
-                for (source, destination, payload) in received.iter() {
-                    let datagram = Datagram {
-                        source,
-                        destination: destination.unwrap_or_else(|| sockets.address(index)),
-                        payload,
-                    };
-                    core.datagram(now, datagram, &mut out);
-                }
+                take_in(&mut core, now, sockets, index, &received, &mut out);
                 keep_and_send(&mut core, state.as_deref_mut(), sockets, &mut out)?;
             }
         }
@@ -128,6 +121,25 @@ fn serve(
             state.compact(&mut core).map_err(state_failure)?;
         }
         keep_and_send(&mut core, state.as_deref_mut(), sockets, &mut out)?;
+    }
+}
+
+/// Gives one batch of a control socket to the core.
+pub(crate) fn take_in(
+    core: &mut Core,
+    now: Time,
+    sockets: &Sockets,
+    index: usize,
+    received: &Received,
+    out: &mut Vec<Transmit>,
+) {
+    for (source, destination, payload) in received.iter() {
+        let datagram = Datagram {
+            source,
+            destination: destination.unwrap_or_else(|| sockets.address(index)),
+            payload,
+        };
+        core.datagram(now, datagram, out);
     }
 }
 

@@ -120,6 +120,15 @@ impl Sockets {
         }
     }
 
+    /// Sends a batch back as it came: what a server costs that does nothing else.
+    pub(crate) fn echo(&self, index: usize, received: &Received) {
+        let answers: Vec<Outgoing<'_>> = received
+            .iter()
+            .map(|(to, from, payload)| Outgoing { from, to, payload })
+            .collect();
+        batch::send(&self.control[index].1, &answers);
+    }
+
     fn socket_for(&self, transmit: &Transmit) -> Option<&Socket> {
         let ipv4 = transmit.to.is_ipv4();
         match transmit.port {
