@@ -4,6 +4,7 @@ mod etr;
 mod itr;
 mod reachability;
 mod registration;
+mod sequences;
 mod smr;
 
 use std::collections::HashMap;
