@@ -1,6 +1,6 @@
 //! The database: the site's own EID-Prefixes, their locator-sets, and where they have gone when they are not here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -63,7 +63,8 @@ pub struct Away {
 pub struct Database {
     pub(super) locals: EidTable<Local>,
     pub(super) away: EidTable<Away>,
-    pub(super) report_senders: BTreeMap<EidPrefix, Time>,
+    /// Prefixes that changed lately, and the locators whose sites know it already.
+    pub(super) report_senders: BTreeMap<EidPrefix, BTreeSet<IpAddr>>,
     pub(super) dynamic_hosts: usize,
 }
 
@@ -159,6 +160,8 @@ impl Core {
         eid.locator_status = status;
         eid.map_version = version;
         eid.away = away;
+        eid.report_senders =
+            self.settings.glean || self.database.report_senders.contains_key(prefix);
         self.actions.push(Action::SetLocal(eid));
     }
 
@@ -253,7 +256,8 @@ impl Core {
             self.solicit_correspondents(*prefix);
             self.database
                 .report_senders
-                .insert(*prefix, self.now + SENDER_REPORTS);
+                .insert(*prefix, BTreeSet::new());
+            self.show_local(prefix);
             self.timers
                 .set(Timer::SenderReports(*prefix), self.now + SENDER_REPORTS);
         }
@@ -261,6 +265,9 @@ impl Core {
 
     pub(super) fn end_sender_reports(&mut self, prefix: EidPrefix) {
         self.database.report_senders.remove(&prefix);
+        if self.database.is_here(&prefix) {
+            self.show_local(&prefix);
+        }
     }
 
     /// Puts a prefix into the away table: packets that still arrive for it cause Solicit-Map-Requests.

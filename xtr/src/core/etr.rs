@@ -114,6 +114,9 @@ impl Core {
             ..MapReply::default()
         };
         self.counters.count("map-reply-sent");
+        if !request.probe {
+            self.glean_from_request(request);
+        }
         let to = SocketAddr::new(requester, arrival.reply_port);
         self.send(Port::Control, to, ControlMessage::MapReply(reply).to_vec());
     }

@@ -5,9 +5,11 @@
 //! extends [`Core`]; each keeps its own state in a struct of its own.
 
 pub mod database;
+mod echo;
 pub mod eid_table;
 pub mod etr;
 pub mod event;
+mod glean;
 pub mod hold;
 pub mod limits;
 pub mod locator_set;
@@ -21,6 +23,7 @@ pub mod settings;
 pub mod show;
 pub mod smr;
 pub mod timers;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -65,6 +68,8 @@ enum Timer {
     Solicited(EidPrefix),
     /// The next Solicit-Map-Request about a local EID-Prefix to a locator.
     Solicit(EidPrefix, IpAddr),
+    /// A locator is asked for a nonce echo, or no longer.
+    Echo(IpAddr),
     /// A local EID-Prefix stops asking the packet path for its senders.
     SenderReports(EidPrefix),
 }
@@ -178,6 +183,7 @@ impl Core {
                 Timer::ProbeTimeout(rloc) => self.probe_timeout(rloc),
                 Timer::Solicited(prefix) => self.ask(prefix, None, requests::Purpose::SmrInvoked),
                 Timer::Solicit(prefix, rloc) => self.solicit_again(prefix, rloc),
+                Timer::Echo(rloc) => self.echo_timer(rloc),
                 Timer::SenderReports(prefix) => self.end_sender_reports(prefix),
             }
         }
@@ -269,7 +275,12 @@ impl Core {
                 encapsulator,
                 ..
             } => self.on_away_eid(iid, source, eid, encapsulator),
-            DataEvent::Sender { .. } => self.counters.count("senders-reported"),
+            DataEvent::Sender {
+                iid,
+                source,
+                eid,
+                encapsulator,
+            } => self.on_sender(iid, source, eid, encapsulator),
             DataEvent::LocatorStatus {
                 iid,
                 source,
@@ -277,10 +288,7 @@ impl Core {
                 width,
                 ..
             } => self.on_locator_status(iid, source, bits, width),
-            DataEvent::EchoNonce {
-                encapsulator,
-                nonce,
-            } => self.on_echo(encapsulator, nonce),
+            DataEvent::EchoNonce { nonce, .. } => self.on_echo(nonce),
             DataEvent::MapVersion {
                 iid,
                 source,

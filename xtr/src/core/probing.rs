@@ -35,6 +35,10 @@ pub struct Probed {
     outstanding: Vec<u64>,
     tries: u32,
     silent_rounds: u32,
+    /// Whether the site said that it echoes nonces (E bit of its Map-Reply).
+    pub(super) echoes: bool,
+    /// The nonce that packets ask to be echoed now.
+    pub(super) asked_echo: Option<u32>,
 }
 
 /// Every locator that an entry uses.
@@ -85,6 +89,8 @@ impl Core {
             outstanding: Vec::new(),
             tries: 0,
             silent_rounds: 0,
+            echoes: false,
+            asked_echo: None,
         };
         self.prober.rlocs.insert(rloc, state);
         if let Some(interval) = self.settings.probe_interval {
@@ -99,6 +105,7 @@ impl Core {
         self.prober.rlocs.remove(&rloc);
         self.timers.cancel(&Timer::Probe(rloc));
         self.timers.cancel(&Timer::ProbeTimeout(rloc));
+        self.timers.cancel(&Timer::Echo(rloc));
     }
 
     pub(super) fn reload_probing(&mut self) {
@@ -225,7 +232,7 @@ impl Core {
         }
     }
 
-    fn set_reachable(&mut self, rloc: IpAddr, up: bool) {
+    pub(super) fn set_reachable(&mut self, rloc: IpAddr, up: bool) {
         let now = self.now;
         let Some(state) = self.prober.rlocs.get_mut(&rloc) else {
             return;
@@ -247,7 +254,7 @@ impl Core {
         self.verify_locator(rloc);
     }
 
-    fn verify_locator(&mut self, rloc: IpAddr) {
+    pub(super) fn verify_locator(&mut self, rloc: IpAddr) {
         let idle = self
             .prober
             .rlocs
@@ -305,21 +312,5 @@ impl Core {
             })
             .collect();
         self.actions.push(Action::SetPetrs(petrs));
-    }
-
-    /// A nonce echo came: the path to the locator works (RFC 6830 6.3.1).
-    pub(super) fn on_echo(&mut self, _encapsulator: IpAddr, _nonce: u32) {
-        self.counters.count("nonce-echoed");
-    }
-
-    /// Map-versions of a data packet differ from ours (RFC 6834).
-    pub(super) fn on_versions(
-        &mut self,
-        _iid: u32,
-        _source: (IpAddr, u16),
-        _destination: (IpAddr, u16),
-        _encapsulator: IpAddr,
-    ) {
-        self.counters.count("map-version-differs");
     }
 }

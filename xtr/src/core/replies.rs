@@ -23,6 +23,7 @@ impl Core {
         let replier = datagram.source.ip();
         if self.accept(question, purpose, &reply.records, replier) {
             self.counters.count("map-reply-accepted");
+            self.note_echo_capability(&reply.records, reply.echo_nonce);
             self.request_answered(reply.nonce);
         } else {
             let text = format!("Map-Reply from {replier} does not answer for {question}");

@@ -170,7 +170,9 @@ impl Core {
 
     /// A Map-Request about a local prefix: its sender knows, or will know, of the change (RFC 6830 6.6.2).
     pub(super) fn note_requester(&mut self, arrival: &Arrival, request: &MapRequest) {
-        if request.probe || self.solicitor.sessions.is_empty() {
+        let nobody_waits =
+            self.solicitor.sessions.is_empty() && self.database.report_senders.is_empty();
+        if request.probe || nobody_waits {
             return;
         }
         let mut rlocs: Vec<IpAddr> = request.itr_rlocs.iter().filter_map(|r| r.ip()).collect();
@@ -178,6 +180,12 @@ impl Core {
             rlocs.push(arrival.outer_source);
         }
         let asked: Vec<EidPrefix> = request.records.iter().filter_map(|q| q.prefix()).collect();
+        for (prefix, informed) in &mut self.database.report_senders {
+            let concerned = asked.iter().any(|q| q.covers(prefix) || prefix.covers(q));
+            if concerned && informed.len() < SESSIONS {
+                informed.extend(rlocs.iter().copied());
+            }
+        }
         let done: Vec<(EidPrefix, IpAddr)> = self
             .solicitor
             .sessions
@@ -190,6 +198,28 @@ impl Core {
         for (prefix, rloc) in done {
             self.solicitor.sessions.remove(&(prefix, rloc));
             self.timers.cancel(&Timer::Solicit(prefix, rloc));
+        }
+    }
+
+    /// Data for a prefix whose mapping changed lately: its sender is told, unless it asked since.
+    pub(super) fn on_sender(
+        &mut self,
+        iid: u32,
+        source: IpAddr,
+        eid: IpAddr,
+        encapsulator: IpAddr,
+    ) {
+        self.glean(iid, source, &[encapsulator]);
+        let Some((prefix, _)) = self.database.owner(iid, eid) else {
+            return;
+        };
+        let uninformed = self
+            .database
+            .report_senders
+            .get(&prefix)
+            .is_some_and(|informed| !informed.contains(&encapsulator));
+        if uninformed {
+            self.solicit(prefix, encapsulator, Some(source), 1);
         }
     }
 

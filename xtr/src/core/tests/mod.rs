@@ -2,6 +2,7 @@
 
 mod etr;
 mod itr;
+mod optional;
 mod reachability;
 mod registration;
 mod sequences;

@@ -130,7 +130,10 @@ fn data() -> impl Strategy<Value = DataEvent> {
                 iid,
                 source,
                 destination: eid,
-                packet: HeldPacket { bytes: vec![0; 20] },
+                packet: HeldPacket {
+                    iid,
+                    bytes: vec![0; 20],
+                },
             },
             2 => DataEvent::NoRoute {
                 iid,
