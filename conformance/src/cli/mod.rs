@@ -5,6 +5,7 @@ mod dissect;
 mod graph;
 mod progress;
 mod report;
+mod sabotage;
 mod table;
 mod test;
 
@@ -29,6 +30,8 @@ enum Command {
     Dissect(dissect::Args),
     /// Run the cases and judge them.
     Test(test::Args),
+    /// Run each case with each of its sabotages: each must turn its case red.
+    Sabotage(sabotage::Args),
     /// Draw a topology: SVG, or Mermaid text.
     Graph(graph::Args),
     /// Merge runs into one report: table, JUnit, HTML.
@@ -54,6 +57,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Coverage(args) => coverage::run(&args),
         Command::Dissect(args) => dissect::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Sabotage(args) => sabotage::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Report(args) => report::run(&args),
     };

@@ -50,6 +50,11 @@ pub(crate) struct Which {
 }
 
 impl Which {
+    /// Whether long cases are asked for.
+    pub(crate) fn takes_slow(&self) -> bool {
+        self.slow
+    }
+
     /// The cases, or what is wrong with the question.
     pub(crate) fn cases(&self) -> Result<Vec<&'static case::Case>, String> {
         let known = conformance::catalogue::catalogue().roles();

@@ -1,0 +1,3 @@
+//! One ITR under test.
+
+mod negative_reply;

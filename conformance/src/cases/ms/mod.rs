@@ -1,0 +1,3 @@
+//! One Map-Server under test.
+
+mod wrong_key;
