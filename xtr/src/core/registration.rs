@@ -268,7 +268,7 @@ impl Core {
 
     /// Whether a Map-Notify says that an EID-Prefix of ours, or a part of it, is registered with none of our locators.
     fn lives_elsewhere(&self, prefix: &EidPrefix, record: &MapRecord) -> bool {
-        let Some((_, local)) = self.database.locals.longest_match(prefix) else {
+        let Some((owner, local)) = self.database.locals.longest_match(prefix) else {
             return false;
         };
         let mine = local
@@ -281,7 +281,9 @@ impl Core {
             .iter()
             .filter_map(|locator| locator.rloc.ip())
             .any(|rloc| self.settings.is_own(rloc));
-        record.ttl != 0 && !record.locators.is_empty() && mine && !still_ours
+        // Several xTRs share a dynamic range: only its hosts move.
+        let shared = local.mapping.dynamic && owner == *prefix;
+        record.ttl != 0 && !record.locators.is_empty() && !shared && mine && !still_ours
     }
 
     /// Another xTR registered the prefix: it has moved there (host mobility).

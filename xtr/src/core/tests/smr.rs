@@ -227,6 +227,15 @@ fn a_host_seen_here_is_registered_and_leaves_when_the_map_server_says_so() {
 }
 
 #[test]
+fn a_dynamic_range_is_shared_and_never_moves_as_a_whole() {
+    let mut bench = Bench::fresh(mobile());
+    bench.at(0);
+    bench.notify_all();
+    bench.notify(0, vec![to_peer("10.1.0.0/24", 1440)]);
+    assert!(bench.core.show_away(bench.now).is_empty());
+}
+
+#[test]
 fn a_whole_prefix_moves_when_the_map_server_says_so() {
     let mut bench = Bench::fresh(settings());
     bench.at(0);
