@@ -28,6 +28,8 @@ use std::sync::Arc;
 use daemon::config::{Address, ConfigError, Key, Period, Prefix, Source, Spanned};
 use daemon::log::Level;
 use lisp::EidPrefix;
+use lisp::auth::AuthKey;
+use lisp::wire::MapRegister;
 use serde::Deserialize;
 
 use crate::core::site::{
@@ -252,13 +254,13 @@ pub fn site_from_source(source: &Source) -> Result<SiteConfig, ConfigError> {
     Checker::new(source).site(&source.parse::<SiteFile>()?)
 }
 
-/// A fingerprint that tells keys apart in stored state.
-fn key_fingerprint(key: &Key) -> u64 {
-    use std::hash::{Hash, Hasher};
-    // SipHash with fixed keys: stable for one build of the standard library; a change only leaves stored registrations out.
-    let mut hasher = std::hash::DefaultHasher::new();
-    (&key.key, key.key_id, key.algorithm.0).hash(&mut hasher);
-    hasher.finish()
+/// A fingerprint that tells keys apart in stored state: part of the code that the key makes of an empty Map-Register, so
+/// that it says no more about the secret than every Map-Register does.
+fn key_fingerprint(key: &AuthKey) -> u64 {
+    let signed = MapRegister::default().to_signed_vec(key);
+    let start = signed.len() - key.algorithm.data_len();
+    let code = signed[start..].iter().take(8);
+    code.fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
 fn accept_mac(forms: &[MacForm]) -> AcceptMac {
@@ -370,9 +372,12 @@ impl<'a> Checker<'a> {
     fn key(&mut self, key: &Key) -> SiteKey {
         self.keys
             .entry((key.key.clone(), key.key_id, key.algorithm.0))
-            .or_insert_with(|| SiteKey {
-                auth: Arc::new(key.to_auth_key()),
-                fingerprint: key_fingerprint(key),
+            .or_insert_with(|| {
+                let auth = key.to_auth_key();
+                SiteKey {
+                    fingerprint: key_fingerprint(&auth),
+                    auth: Arc::new(auth),
+                }
             })
             .clone()
     }

@@ -198,4 +198,65 @@ fn generations(directory: &Path) -> io::Result<Vec<u64>> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::core::site::Config;
+    use crate::core::{Core, Families};
+
+    fn core() -> Core {
+        Core::new(Config::default(), Families::BOTH, Time::ZERO, 0)
+    }
+
+    #[test]
+    fn a_directory_has_one_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = StateDir::open(directory.path(), false, &mut core(), Time::ZERO).unwrap();
+        let second = StateDir::open(directory.path(), false, &mut core(), Time::ZERO);
+        assert_eq!(second.unwrap_err().code(), 3);
+        drop(first);
+        StateDir::open(directory.path(), false, &mut core(), Time::ZERO).unwrap();
+    }
+
+    #[test]
+    fn older_generations_go_only_after_the_new_one_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(StateDir::open(directory.path(), false, &mut core(), Time::ZERO).unwrap());
+        let mut core = core();
+        let mut state = StateDir::open(directory.path(), false, &mut core, Time::ZERO).unwrap();
+        assert_eq!(generations(directory.path()).unwrap(), [1, 2]);
+        state.compact(&mut core).unwrap();
+        assert_eq!(generations(directory.path()).unwrap(), [1, 2]);
+        state.compact(&mut core).unwrap();
+        assert_eq!(generations(directory.path()).unwrap(), [2]);
+        assert!(!state.compacting());
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_kept_for_later_and_not_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = StateDir::open(directory.path(), false, &mut core(), Time::ZERO).unwrap();
+        let good = std::mem::replace(
+            &mut state.file,
+            File::options().append(true).open("/dev/full").unwrap(),
+        );
+        let mut journal = vec![7; 10];
+        // A device has no length to restore; on a file system only the writing fails.
+        match state.append(&mut journal) {
+            Ok(kept) => assert!(!kept),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL)),
+        }
+        assert_eq!(journal.len(), 10);
+        state.file = good;
+        assert!(state.append(&mut journal).unwrap());
+        assert!(journal.is_empty());
+    }
+
+    #[test]
+    fn other_content_is_refused_with_the_files_name() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("state-1"), "something else").unwrap();
+        let error = StateDir::open(directory.path(), false, &mut core(), Time::ZERO).unwrap_err();
+        assert_eq!(error.code(), 2);
+        assert!(error.to_string().contains("state-1"));
+    }
+}

@@ -83,7 +83,8 @@ impl Registration {
             site,
             turn: 0,
             scheduled: Time::NEVER,
-            etrs: Vec::new(),
+            // Most prefixes have one ETR; a growing vector would start with room for four.
+            etrs: Vec::with_capacity(1),
         }
     }
 
@@ -104,9 +105,7 @@ impl Registration {
             // serves the site together with it and stays; another one has lost the EID.
             let leaves = |known: &Etr| !known.merge && !shares_locator(known, &etr);
             if dynamic {
-                let (gone, stay) = std::mem::take(&mut self.etrs).into_iter().partition(leaves);
-                self.etrs = stay;
-                moved_from = gone;
+                moved_from = self.etrs.extract_if(.., |known| leaves(known)).collect();
             } else {
                 let previous = self.etrs.last().filter(|known| latest == Some(known.id));
                 moved_from.extend(previous.filter(|known| leaves(known)).cloned());
@@ -124,11 +123,7 @@ impl Registration {
 
     /// Takes out what has timed out.
     pub(crate) fn expire(&mut self, now: Time) -> Vec<Etr> {
-        let (gone, stay) = std::mem::take(&mut self.etrs)
-            .into_iter()
-            .partition(|etr| etr.expires <= now);
-        self.etrs = stay;
-        gone
+        self.etrs.extract_if(.., |etr| etr.expires <= now).collect()
     }
 
     /// The ETRs whose registrations make the mapping: those that asked for merging when the latest did, otherwise the

@@ -1,1 +1,0 @@
-//! The directory: locks, generations, kills.
