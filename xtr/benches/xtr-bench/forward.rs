@@ -34,6 +34,9 @@ pub(crate) struct Forward {
     /// Print what every event is.
     #[arg(long)]
     events: bool,
+    /// Print nothing after `ready`.
+    #[arg(long)]
+    quiet: bool,
 }
 
 impl Forward {
@@ -77,7 +80,7 @@ impl Forward {
                 .filter(|(_, n)| *n > 0)
                 .map(|(c, n)| (c.name().to_owned(), n))
                 .collect();
-            if counts != shown {
+            if !self.quiet && counts != shown {
                 println!("{counts:?}");
                 shown = counts;
             }
