@@ -61,6 +61,7 @@ enum Shown {
     Away,
     Rlocs,
     Neighbors,
+    Petr,
     Statistics,
 }
 
@@ -72,6 +73,7 @@ impl Shown {
             Self::Away => "away",
             Self::Rlocs => "rlocs",
             Self::Neighbors => "neighbors",
+            Self::Petr => "petr",
             Self::Statistics => "statistics",
         }
     }

@@ -8,7 +8,9 @@ use daemon::table::Table;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::core::show::{AwayRow, DatabaseRow, LocatorRow, MapCacheRow, NeighborRow, RlocRow};
+use crate::core::show::{
+    AwayRow, DatabaseRow, LocatorRow, MapCacheRow, NeighborRow, ProxyView, RlocRow,
+};
 
 /// Prints what a daemon answered to `show`.
 ///
@@ -25,6 +27,7 @@ pub fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
         "away" => away(&rows(value)?),
         "rlocs" => rlocs(&rows(value)?),
         "neighbors" => neighbors(&rows(value)?),
+        "petr" => petr(&read(value)?),
         _ => statistics(&value),
     };
     print!("{text}");
@@ -32,6 +35,10 @@ pub fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
 }
 
 fn rows<T: DeserializeOwned>(value: Value) -> Result<Vec<T>, Failure> {
+    read(value)
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     serde_json::from_value(value).map_err(|error| {
         Failure::Host(format!(
             "expected an answer of this program's version, found another: {error}; restart the daemon"
@@ -151,6 +158,35 @@ fn rlocs(rows: &[RlocRow]) -> String {
         ]);
     }
     table.to_string()
+}
+
+fn petr(view: &ProxyView) -> String {
+    let list = |words: &[String], none: &str| match words {
+        [] => none.to_owned(),
+        words => words.join(", "),
+    };
+    let mut text = format!("Role: {}\n", view.role);
+    if view.role.contains("pitr") {
+        text += &format!("Aggregates: {}\n", list(&view.aggregates, "none"));
+    }
+    if view.role.contains("petr") {
+        text += &format!("Accepted sources: {}\n", list(&view.sources, "all"));
+    }
+    if view.petrs.is_empty() {
+        return text + "Proxy ETRs in use: none\n";
+    }
+    let misses = if view.misses_to_petr {
+        ", also for map-cache misses"
+    } else {
+        ""
+    };
+    text += &format!("Proxy ETRs in use{misses}:\n");
+    let mut table = Table::new(LOCATOR_COLUMNS.into_iter().chain(["Used"])).indented(2);
+    for row in &view.petrs {
+        let used = if row.used { "yes" } else { "no" };
+        table.row(locator(&row.locator).into_iter().chain([used.into()]));
+    }
+    text + &table.to_string()
 }
 
 fn neighbors(rows: &[NeighborRow]) -> String {

@@ -373,7 +373,8 @@ impl Core {
             }
         }
         self.reload_static(&old.static_entries);
-        self.show_petrs();
+        self.watch_petrs();
+        self.forget_petrs(&old.petrs);
         self.reload_probing();
         self.restart_registration(old.map_servers.len());
         if !changed.is_empty() {

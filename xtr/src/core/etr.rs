@@ -84,6 +84,9 @@ impl Core {
             }
         }
         let Some(first) = prefixes.first().copied() else {
+            if self.answer_probe_as_proxy(arrival, request, requester) {
+                return;
+            }
             return self.counters.count("map-request-not-for-local-eid");
         };
         if !self.may_answer(first, requester, request.probe) {
@@ -144,7 +147,7 @@ impl Core {
             .collect()
     }
 
-    fn may_answer(&mut self, prefix: EidPrefix, requester: IpAddr, probe: bool) -> bool {
+    pub(super) fn may_answer(&mut self, prefix: EidPrefix, requester: IpAddr, probe: bool) -> bool {
         let now = self.now;
         let limits = &mut self.answering;
         limits.per_prefix.allow(now, (prefix, requester, probe))

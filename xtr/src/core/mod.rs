@@ -15,6 +15,7 @@ pub mod limits;
 pub mod locator_set;
 pub mod map_cache;
 pub mod probing;
+pub mod proxy;
 pub mod random;
 pub mod registration;
 pub mod replies;
@@ -168,7 +169,7 @@ impl Core {
         for entry in self.settings.static_entries.clone() {
             self.install_static(entry);
         }
-        self.show_petrs();
+        self.watch_petrs();
         self.start_registration();
     }
 

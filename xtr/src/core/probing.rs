@@ -8,8 +8,8 @@ use daemon::Time;
 use lisp::EidPrefix;
 use lisp::wire::{ControlMessage, MapReply, MapRequest};
 
-use super::event::{Action, Datagram, ForwardLocator, Port};
-use super::map_cache::{Mapping, Origin};
+use super::event::{Datagram, Port};
+use super::map_cache::{Mapping, Origin, rlocs_of};
 use super::requests::Purpose;
 use super::{Core, Timer};
 
@@ -101,6 +101,9 @@ impl Core {
 
     /// No entry uses a locator any more.
     pub(super) fn unwatch_locator(&mut self, rloc: IpAddr) {
+        if self.is_petr(rloc) {
+            return;
+        }
         self.prober.end_round(rloc);
         self.prober.rlocs.remove(&rloc);
         self.timers.cancel(&Timer::Probe(rloc));
@@ -135,7 +138,8 @@ impl Core {
             .cache
             .users
             .get(&rloc)
-            .and_then(|users| users.iter().next().copied());
+            .and_then(|users| users.iter().next().copied())
+            .or_else(|| self.petr_question(rloc));
         let Some(prefix) = prefix.filter(|_| self.settings.source_for(rloc).is_some()) else {
             return;
         };
@@ -216,12 +220,11 @@ impl Core {
             let at = now + self.jittered(interval);
             self.timers.set(Timer::Probe(probed), at);
         }
-        // The reply is as good as one to a refresh (RFC 6830 6.3.2). Static entries stay as they are.
-        let learned = self
-            .cache
-            .entries
-            .get(&prefix)
-            .is_some_and(|entry| entry.origin != Origin::Static);
+        // The reply is as good as one to a refresh (RFC 6830 6.3.2). Static entries stay as they are, and so does what
+        // does not use the locator: a proxy ETR is nobody's mapping.
+        let learned = self.cache.entries.get(&prefix).is_some_and(|entry| {
+            entry.origin != Origin::Static && rlocs_of(&entry.mapping).contains(&probed)
+        });
         if learned {
             self.accept(
                 prefix,
@@ -296,21 +299,5 @@ impl Core {
         for rloc in fallen {
             self.verify_locator(rloc);
         }
-    }
-
-    /// The proxy ETRs for the packet path (RFC 6832 6.1).
-    pub(super) fn show_petrs(&mut self) {
-        let petrs: Vec<ForwardLocator> = self
-            .settings
-            .petrs
-            .iter()
-            .map(|petr| ForwardLocator {
-                rloc: Some(petr.address),
-                priority: petr.priority,
-                weight: petr.weight,
-                usable: !self.prober.is_down(petr.address),
-            })
-            .collect();
-        self.actions.push(Action::SetPetrs(petrs));
     }
 }

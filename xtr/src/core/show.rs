@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Core;
 use super::database::AwayReason;
+use super::locator_set::CachedLocator;
 use super::map_cache::{Cached, Mapping, Origin};
 
 /// A row of `show map-cache`.
@@ -113,6 +114,32 @@ pub struct RlocRow {
     pub entries: usize,
 }
 
+/// A proxy ETR in `show petr`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PetrRow {
+    /// Its locator, state, priority and weight.
+    pub locator: LocatorRow,
+    /// Whether it is among those that packets go to now.
+    pub used: bool,
+}
+
+/// What `show petr` tells: the box as a proxy, and the proxies that it uses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProxyView {
+    /// The role, as in the configuration.
+    pub role: String,
+    /// EID aggregates whose traffic is attracted.
+    pub aggregates: Vec<String>,
+    /// EID-Prefixes whose packets are decapsulated for others; none: all.
+    pub sources: Vec<String>,
+    /// Whether map-cache misses go to the proxy ETRs too.
+    pub misses_to_petr: bool,
+    /// Proxy ETRs in use, in the order of the configuration.
+    pub petrs: Vec<PetrRow>,
+}
+
 /// A row of `show neighbors`: Map-Servers and Map-Resolvers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,24 +216,32 @@ impl Core {
         };
         locators
             .iter()
-            .map(|locator| {
-                let probed = locator.rloc.and_then(|rloc| self.prober.rlocs.get(&rloc));
-                let state = match (locator.reachable, probed.and_then(|state| state.up)) {
-                    (false, _) => "unreachable",
-                    (true, Some(false)) => "down",
-                    (true, Some(true)) => "up",
-                    (true, None) => "unknown",
-                };
-                LocatorRow {
-                    rloc: locator.rloc,
-                    state: state.into(),
-                    uptime: seconds(now.since(probed.map_or(entry.since, |state| state.since))),
-                    priority: locator.priority,
-                    weight: locator.weight,
-                    rtt_us: probed.and_then(|state| state.rtt).map(micros),
-                }
-            })
+            .map(|locator| self.locator_row(now, locator, entry.since))
             .collect()
+    }
+
+    /// A remote locator, as probing and its mapping know it since `since`.
+    pub(super) fn locator_row(
+        &self,
+        now: Time,
+        locator: &CachedLocator,
+        since: Time,
+    ) -> LocatorRow {
+        let probed = locator.rloc.and_then(|rloc| self.prober.rlocs.get(&rloc));
+        let state = match (locator.reachable, probed.and_then(|state| state.up)) {
+            (false, _) => "unreachable",
+            (true, Some(false)) => "down",
+            (true, Some(true)) => "up",
+            (true, None) => "unknown",
+        };
+        LocatorRow {
+            rloc: locator.rloc,
+            state: state.into(),
+            uptime: seconds(now.since(probed.map_or(since, |state| state.since))),
+            priority: locator.priority,
+            weight: locator.weight,
+            rtt_us: probed.and_then(|state| state.rtt).map(micros),
+        }
     }
 
     /// `show database`.

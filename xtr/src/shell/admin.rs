@@ -201,6 +201,7 @@ pub(super) fn show(
         "database" => serde_json::to_value(core.show_database(now)),
         "away" => serde_json::to_value(core.show_away(now)),
         "rlocs" => serde_json::to_value(core.show_rlocs(now)),
+        "petr" => serde_json::to_value(core.show_proxy(now)),
         "neighbors" => serde_json::to_value(core.show_neighbors(now)),
         "statistics" => {
             let data: Map<String, Value> = path
@@ -218,7 +219,7 @@ pub(super) fn show(
         }
         other => {
             return Err(format!(
-                "expected map-cache, database, away, rlocs, neighbors, statistics, database-add, \
+                "expected map-cache, database, away, rlocs, neighbors, petr, statistics, database-add, \
                  database-remove, database-move, locator or clear-map-cache, found `{other}`"
             ));
         }

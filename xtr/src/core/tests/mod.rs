@@ -3,6 +3,7 @@
 mod etr;
 mod itr;
 mod optional;
+mod proxy;
 mod reachability;
 mod registration;
 mod sequences;
