@@ -5,30 +5,23 @@ mod report_support;
 use conformance::catalogue::{catalogue, coverage};
 use conformance::report::model::{Evidence, Kill, Log};
 use conformance::report::table::Style;
-use conformance::report::{
-    self, CaseReport, RequirementReport, Run, junit::junit, merge, table::table,
-};
+use conformance::report::{self, CaseReport, Run, junit::junit, merge, table::table};
+use conformance::results::CaseResult;
 use conformance::verdict::Verdict;
 use report_support::{Samples, keep};
 use std::path::Path;
 
 fn case(id: &str, verdict: Verdict) -> CaseReport {
-    CaseReport {
-        id: id.to_owned(),
-        verdict,
-        title: String::new(),
-        expected: !verdict.is_failure(),
-        expected_because: String::new(),
-        reason: String::new(),
-        requirements: vec![RequirementReport {
-            id: "rfc6830-5.3-ttl-copy-encap".to_owned(),
-            verdict,
-            finding: "outer TTL 64".to_owned(),
-            expected: "63".to_owned(),
-            packets: vec![12],
-            invariant: false,
+    let result: CaseResult = serde_json::from_value(serde_json::json!({
+        "id": id, "verdict": verdict, "expected": "pass", "duration_ms": 10, "evidence": null,
+        "requirements": [{
+            "id": "rfc6830-5.3-ttl-copy-encap", "verdict": verdict, "finding": "outer TTL 64", "expected": "63", "packets": [12],
         }],
-        duration_ms: 10,
+    }))
+    .expect("the sample is of the form of results");
+    CaseReport {
+        expected: result.is_expected(),
+        result,
         command: String::new(),
         folder: String::new(),
         evidence: Evidence::default(),
@@ -85,7 +78,7 @@ fn table_names_sections_findings_and_totals() {
         "✗ fail *",
         "seen: outer TTL 64",
         "#17",
-        "again: lisplab test",
+        "again: cargo run --bin lisplab -- test",
         "7 cases: 2 fail",
     ] {
         assert!(text.contains(words), "{words} is missing in\n{text}");
@@ -118,7 +111,7 @@ fn table_fits_the_terminal() {
 #[test]
 fn control_characters_of_a_hostile_program_do_not_reach_the_terminal() {
     let mut hostile = case("a", Verdict::Fail);
-    hostile.requirements[0].finding = "\u{1b}]0;owned\u{7}\nrm -rf".to_owned();
+    hostile.result.requirements[0].finding = "\u{1b}]0;owned\u{7}\nrm -rf".to_owned();
     let text = table(
         &merge([run("x\u{1b}[2J", vec![hostile])]),
         catalogue(),
@@ -139,7 +132,7 @@ fn junit_maps_every_verdict() {
     let mut known = run("ours", cases);
     let mut listed = case("listed", Verdict::Fail);
     listed.expected = true;
-    listed.expected_because = "issue 12".to_owned();
+    listed.result.expected_because = Some("issue 12".to_owned());
     known.cases.push(listed);
     let xml = junit(&merge([known]), catalogue()).unwrap();
     keep("junit.xml", &xml);
@@ -193,12 +186,12 @@ fn html_is_one_file_and_the_same_every_time() {
 fn nothing_that_a_run_says_becomes_markup() {
     let evil = "</script></pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'";
     let mut hostile = case(evil, Verdict::Fail);
-    hostile.reason = evil.to_owned();
-    hostile.title = evil.to_owned();
+    hostile.result.reason = Some(evil.to_owned());
+    hostile.result.title = evil.to_owned();
     hostile.command = evil.to_owned();
     hostile.folder = "x".to_owned();
-    hostile.requirements[0].finding = evil.to_owned();
-    hostile.requirements[0].id = evil.to_owned();
+    hostile.result.requirements[0].finding = evil.to_owned();
+    hostile.result.requirements[0].id = evil.to_owned();
     hostile.evidence.logs.push(Log {
         name: evil.to_owned(),
         text: format!("{evil}\u{0}\u{1b}[31m"),
@@ -267,8 +260,8 @@ fn a_run_that_is_none_is_an_error_that_says_so() {
 fn evidence_outside_of_the_run_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("run")).unwrap();
-    std::fs::create_dir_all(folder.path().join("secret/logs")).unwrap();
-    std::fs::write(folder.path().join("secret/logs/key.log"), "hunter2").unwrap();
+    std::fs::create_dir_all(folder.path().join("secret")).unwrap();
+    std::fs::write(folder.path().join("secret/key.log"), "hunter2").unwrap();
     std::os::unix::fs::symlink(
         folder.path().join("secret"),
         folder.path().join("run/linked"),

@@ -16,4 +16,3 @@ pub(crate) mod text;
 
 pub use graph::Graph;
 pub use ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row};
-pub use packets::Judged;

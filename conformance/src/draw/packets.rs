@@ -8,6 +8,8 @@ use lisp::wire::{ControlMessage, DataHeader, MapRecord, MapRequest};
 use super::graph::Graph;
 use super::ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row};
 use crate::decode::{Ip, Lisp, Transport};
+use crate::report::model::sentence;
+use crate::results::{CaseResult, RequirementResult};
 use crate::trace::{Seen, Trace};
 use crate::verdict::Verdict;
 
@@ -16,23 +18,10 @@ const ON_ITS_WAY_NS: u64 = 1_000_000_000;
 /// Of the packets that a finding names, so many get its mark.
 const MARKED: usize = 3;
 
-/// What was decided about one requirement, and the packets that show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judged<'a> {
-    /// Its id.
-    pub id: &'a str,
-    /// What was decided.
-    pub verdict: Verdict,
-    /// What was seen and expected.
-    pub text: &'a str,
-    /// Packet numbers, from 1.
-    pub packets: &'a [u64],
-}
-
 impl Ladder {
     /// The diagram of a trace, with what was judged written beside the packets.
-    pub fn of_trace(title: &str, trace: &Trace, judged: &[Judged<'_>]) -> Ladder {
-        let mut marks = marks(judged);
+    pub fn of_case(trace: &Trace, result: &CaseResult) -> Ladder {
+        let mut marks = marks(&result.requirements);
         let mut rows: Vec<Row> = trace
             .marks
             .iter()
@@ -59,7 +48,7 @@ impl Ladder {
             .filter(|column| named.contains(column.name.as_str()))
             .collect();
         Ladder {
-            title: title.to_owned(),
+            title: result.id.clone(),
             columns,
             rows,
         }
@@ -67,14 +56,16 @@ impl Ladder {
 }
 
 /// Marks by packet number. What is as required is said once, by the first packet that shows it.
-fn marks(judged: &[Judged<'_>]) -> BTreeMap<u64, Vec<Mark>> {
-    let mut marks: BTreeMap<u64, Vec<Mark>> = BTreeMap::new();
-    let mut passed: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+fn marks(judged: &[RequirementResult]) -> BTreeMap<usize, Vec<Mark>> {
+    let mut marks: BTreeMap<usize, Vec<Mark>> = BTreeMap::new();
+    let mut passed: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
     for row in judged {
         let kind = match row.verdict {
+            // Invariants hold on every trace: only the contrary is worth a mark.
+            Verdict::Pass if row.invariant => continue,
             Verdict::Pass => {
                 if let Some(first) = row.packets.first() {
-                    passed.entry(*first).or_default().push(row.id);
+                    passed.entry(*first).or_default().push(&row.id);
                 }
                 continue;
             }
@@ -86,7 +77,7 @@ fn marks(judged: &[Judged<'_>]) -> BTreeMap<u64, Vec<Mark>> {
         for number in row.packets.iter().take(MARKED) {
             marks.entry(*number).or_default().push(Mark {
                 kind,
-                text: format!("{}: {}", row.id, row.text),
+                text: format!("{}: {}", row.id, sentence(row)),
             });
         }
     }
@@ -99,12 +90,12 @@ fn marks(judged: &[Judged<'_>]) -> BTreeMap<u64, Vec<Mark>> {
     marks
 }
 
-fn events(trace: &Trace, marks: &mut BTreeMap<u64, Vec<Mark>>) -> Vec<Event> {
+fn events(trace: &Trace, marks: &mut BTreeMap<usize, Vec<Mark>>) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     // The last event of each content, TTL aside: the packet may be on its way.
     let mut under_way: BTreeMap<Vec<u8>, (usize, u64)> = BTreeMap::new();
     for packet in trace.iter() {
-        let number = packet.number() as u64;
+        let number = packet.number();
         let marked = marks.remove(&number).unwrap_or_default();
         let Some(ip) = packet.ip() else { continue };
         if marked.is_empty() && is_neighbour_discovery(ip) {
@@ -122,7 +113,7 @@ fn events(trace: &Trace, marks: &mut BTreeMap<u64, Vec<Mark>>) -> Vec<Event> {
             {
                 event.path.push(to);
                 event.links.push(packet.link().to_owned());
-                event.numbers.push(number);
+                event.numbers.push(number as u64);
                 // A finding that names a packet on each of its links is said once.
                 for mark in marked {
                     if !event.marks.contains(&mark) {
@@ -139,7 +130,7 @@ fn events(trace: &Trace, marks: &mut BTreeMap<u64, Vec<Mark>>) -> Vec<Event> {
             time_ns: packet.time_ns(),
             path: vec![from, to],
             links: vec![packet.link().to_owned()],
-            numbers: vec![number],
+            numbers: vec![number as u64],
             kind,
             label,
             detail,

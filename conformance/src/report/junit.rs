@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite, XmlString};
 
-use super::model::{CaseReport, Report, Run};
+use super::model::{CaseReport, Report, Run, sentence};
 use crate::catalogue::Catalogue;
 use crate::verdict::Verdict;
 
@@ -40,13 +40,16 @@ fn suite(run: &Run, catalogue: &Catalogue) -> TestSuite {
 fn test_case(run: &Run, case: &CaseReport, catalogue: &Catalogue) -> TestCase {
     let status = match case.verdict {
         Verdict::Pass | Verdict::Warn => TestCaseStatus::success(),
-        Verdict::Skipped => with_message(TestCaseStatus::skipped(), &case.reason),
+        Verdict::Skipped => with_message(
+            TestCaseStatus::skipped(),
+            case.reason.as_deref().unwrap_or_default(),
+        ),
         verdict if case.expected => with_message(
             TestCaseStatus::skipped(),
             &format!(
                 "expected {} ({}): {}",
                 verdict.word(),
-                case.expected_because,
+                case.expected_because.as_deref().unwrap_or_default(),
                 headline(case)
             ),
         ),
@@ -86,18 +89,18 @@ fn headline(case: &CaseReport) -> String {
         .max_by_key(|row| row.verdict)
         .filter(|row| row.verdict != Verdict::Pass);
     match worst {
-        Some(row) => format!("{}: {}", row.id, row.sentence()),
-        None if case.reason.is_empty() => case.verdict.word().to_owned(),
-        None => case.reason.clone(),
+        Some(row) => format!("{}: {}", row.id, sentence(row)),
+        None => case
+            .reason
+            .clone()
+            .unwrap_or_else(|| case.verdict.word().to_owned()),
     }
 }
 
 /// Everything that a reader of a pipeline needs to go on.
 fn details(case: &CaseReport, catalogue: &Catalogue) -> String {
     let mut lines = Vec::new();
-    if !case.reason.is_empty() {
-        lines.push(case.reason.clone());
-    }
+    lines.extend(case.reason.clone());
     for row in case
         .requirements
         .iter()

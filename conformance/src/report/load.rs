@@ -4,15 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
-
-use super::model::{
-    Capture, CaseReport, Evidence, Header, Log, RESULTS_FORMAT, RequirementReport, Run,
-};
+use super::model::{Capture, CaseReport, Evidence, Header, Log, Run};
 use crate::draw::ladder::seconds;
-use crate::draw::{Graph, Judged, Ladder};
+use crate::draw::{Graph, Ladder, Row};
+use crate::results::{CaseResult, RESULTS_FORMAT, Results};
 use crate::trace::Trace;
-use crate::verdict::Verdict;
 
 /// Captures up to this size travel inside the report; bigger ones are linked.
 const CAPTURE_LIMIT: u64 = 192 * 1024;
@@ -29,45 +25,6 @@ pub struct LoadError {
     pub file: String,
     /// What was expected and what was found.
     pub problem: String,
-}
-
-#[derive(Deserialize)]
-struct ResultsFile {
-    format: u32,
-    implementation: String,
-    edition: Word,
-    cases: Vec<CaseRow>,
-    /// Everything else at the top that is a plain value is shown in the header of the report.
-    #[serde(flatten)]
-    more: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct CaseRow {
-    id: String,
-    #[serde(default)]
-    title: String,
-    verdict: Verdict,
-    #[serde(default)]
-    expected: Option<Verdict>,
-    #[serde(default)]
-    expected_because: Option<String>,
-    #[serde(default)]
-    reason: Option<String>,
-    #[serde(default)]
-    requirements: Vec<RequirementReport>,
-    #[serde(default)]
-    duration_ms: u64,
-    #[serde(default)]
-    evidence: Option<String>,
-}
-
-/// `6830` may stand with or without quotes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Text(String),
-    Number(u64),
 }
 
 /// Reads the run in a folder. Links to evidence are written relative to `base`, the folder of the report.
@@ -94,7 +51,7 @@ pub fn load(folder: &Path, base: &Path) -> Result<Run, LoadError> {
         )));
     }
     let text = std::fs::read(&file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let results: ResultsFile = serde_json::from_slice(&text)
+    let results: Results = serde_json::from_slice(&text)
         .map_err(|error| wrong(format!("not a results file: {error}")))?;
     if results.format != RESULTS_FORMAT {
         return Err(wrong(format!(
@@ -103,88 +60,68 @@ pub fn load(folder: &Path, base: &Path) -> Result<Run, LoadError> {
         )));
     }
     let root = file.parent().unwrap_or(Path::new(".")).to_owned();
-    let mut header = Header::default();
-    for (name, value) in results.more {
-        match (name.as_str(), value.as_u64()) {
-            ("started", Some(0)) => {}
-            ("started", Some(seconds)) => {
-                header.lines.entry(name).or_default().insert(utc(seconds));
-            }
-            _ => collect(&mut header, &name, &value),
-        }
-    }
+    let header = header(&results);
     let mut cases: Vec<CaseReport> = results
         .cases
         .into_iter()
-        .map(|row| case(row, &results.implementation, &root, base))
+        .map(|result| case(result, &results.implementation, &root, base))
         .collect();
     cases.sort_by(|a, b| a.id.cmp(&b.id));
-    let edition = match results.edition {
-        Word::Text(text) => text,
-        Word::Number(number) => number.to_string(),
-    };
     Ok(Run {
         implementation: results.implementation,
-        edition,
+        edition: results.edition.to_string(),
         header,
         cases,
     })
 }
 
-fn collect(header: &mut Header, name: &str, value: &serde_json::Value) {
-    let text = match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Number(number) => number.to_string(),
-        serde_json::Value::Bool(flag) => flag.to_string(),
-        serde_json::Value::Object(map) => {
-            for (key, value) in map {
-                collect(header, &format!("{name} {key}"), value);
-            }
-            return;
-        }
-        _ => return,
+fn header(results: &Results) -> Header {
+    let mut header = Header::default();
+    let mut line = |name: &str, value: String| {
+        header
+            .lines
+            .entry(name.to_owned())
+            .or_default()
+            .insert(value)
     };
+    if let Some(version) = &results.version {
+        line("version", version.clone());
+    }
+    line("seed", results.seed.to_string());
+    if results.strict {
+        line("strict", "a broken SHOULD fails".to_owned());
+    }
+    if results.started > 0 {
+        line("started", utc(results.started));
+    }
     header
-        .lines
-        .entry(name.replace(['_', '-'], " "))
-        .or_default()
-        .insert(text);
 }
 
-fn case(row: CaseRow, implementation: &str, root: &Path, base: &Path) -> CaseReport {
+fn case(result: CaseResult, implementation: &str, root: &Path, base: &Path) -> CaseReport {
     let mut evidence = Evidence::default();
     let mut folder = String::new();
-    if let Some(name) = row.evidence.filter(|name| !name.is_empty()) {
-        match inside(root, &name) {
+    let mut command = format!(
+        "lisplab test --implementation {} --case {}",
+        shell_word(implementation),
+        shell_word(&result.id)
+    );
+    if let Some(name) = result.evidence.as_deref().filter(|name| !name.is_empty()) {
+        match inside(root, name) {
             Some(path) => {
                 folder = link(&path, base);
-                evidence = read_evidence(&row.id, &path, base, &row.requirements);
+                evidence = read_evidence(&result, &path, base);
+                if let Ok((text, 0)) = tail(&path.join("command.txt")) {
+                    command = text.trim().to_owned();
+                }
             }
             None => evidence.problems.push(format!(
                 "evidence `{name}` is not a folder inside the run: not read"
             )),
         }
     }
-    let expected = match row.expected {
-        Some(expected) if expected != Verdict::Pass => row.verdict == expected,
-        _ => !row.verdict.is_failure(),
-    };
-    let command = format!(
-        "lisplab test --implementation {} --case {}",
-        shell_word(implementation),
-        shell_word(&row.id)
-    );
-    let mut requirements = row.requirements;
-    requirements.sort_by(|a, b| b.verdict.cmp(&a.verdict).then_with(|| a.id.cmp(&b.id)));
     CaseReport {
-        id: row.id,
-        verdict: row.verdict,
-        expected,
-        title: row.title,
-        expected_because: row.expected_because.unwrap_or_default(),
-        reason: row.reason.unwrap_or_default(),
-        requirements,
-        duration_ms: row.duration_ms,
+        expected: result.is_expected(),
+        result,
         command,
         folder,
         evidence,
@@ -207,14 +144,9 @@ fn inside(root: &Path, name: &str) -> Option<PathBuf> {
     .then_some(path)
 }
 
-fn read_evidence(
-    case: &str,
-    folder: &Path,
-    base: &Path,
-    requirements: &[RequirementReport],
-) -> Evidence {
+fn read_evidence(result: &CaseResult, folder: &Path, base: &Path) -> Evidence {
     let mut evidence = Evidence::default();
-    logs(&folder.join("logs"), &mut evidence);
+    logs(folder, &mut evidence);
     let capture = folder.join("capture.pcapng");
     if let Ok(metadata) = std::fs::metadata(&capture) {
         let bytes = if metadata.len() <= CAPTURE_LIMIT {
@@ -229,41 +161,28 @@ fn read_evidence(
         });
     }
     match Trace::read(folder) {
-        Ok((trace, _)) => picture(case, &trace, requirements, &mut evidence),
+        Ok((trace, _)) => picture(&trace, result, &mut evidence),
         Err(error) => evidence.problems.push(error.to_string()),
     }
     evidence
 }
 
 /// What the trace shows: the network, the packets as a ladder, and in one line each those that findings name.
-fn picture(case: &str, trace: &Trace, requirements: &[RequirementReport], evidence: &mut Evidence) {
+fn picture(trace: &Trace, result: &CaseResult, evidence: &mut Evidence) {
     evidence.network = trace
         .topology
         .as_ref()
         .map(|topology| Graph::of(topology, &BTreeMap::new()));
-    let sentences: Vec<String> = requirements
-        .iter()
-        .map(RequirementReport::sentence)
-        .collect();
-    let judged: Vec<Judged<'_>> = requirements
-        .iter()
-        .zip(&sentences)
-        .map(|(row, text)| Judged {
-            id: &row.id,
-            verdict: row.verdict,
-            text,
-            packets: &row.packets,
-        })
-        .collect();
-    let ladder = Ladder::of_trace(case, trace, &judged);
+    let ladder = Ladder::of_case(trace, result);
     let start = ladder.start_ns();
-    let named: BTreeSet<u64> = requirements
+    let named: BTreeSet<usize> = result
+        .requirements
         .iter()
         .flat_map(|row| row.packets.iter().copied())
         .collect();
     for packet in trace
         .iter()
-        .filter(|packet| named.contains(&(packet.number() as u64)))
+        .filter(|packet| named.contains(&packet.number()))
     {
         let way = match (packet.sender(), packet.receiver()) {
             (Some(from), Some(to)) => format!("{from} → {to}"),
@@ -271,15 +190,11 @@ fn picture(case: &str, trace: &Trace, requirements: &[RequirementReport], eviden
         };
         let time = seconds(packet.time_ns().saturating_sub(start));
         evidence.packets.insert(
-            packet.number() as u64,
+            packet.number(),
             format!("{time} s, {way}: {}", packet.summary()),
         );
     }
-    if ladder
-        .rows
-        .iter()
-        .any(|row| matches!(row, crate::draw::Row::Packet(_)))
-    {
+    if ladder.rows.iter().any(|row| matches!(row, Row::Packet(_))) {
         evidence.ladder = Some(ladder);
     }
 }
@@ -291,7 +206,7 @@ fn logs(folder: &Path, evidence: &mut Evidence) {
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.is_file())
+        .filter(|path| path.is_file() && path.extension().is_some_and(|ending| ending == "log"))
         .collect();
     files.sort();
     for file in files {

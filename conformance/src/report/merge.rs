@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{CaseReport, Conflict, Report, Run};
+use super::model::{CaseReport, Conflict, Report, Run, sentence};
 
 /// Merges runs. The order in which they are given changes nothing: runs are sorted by implementation and edition, cases
 /// by id. Where the same case was run more than once, the worse result is kept, and if the verdicts differ this is
@@ -59,7 +59,7 @@ fn rank(case: &CaseReport) -> impl Ord {
             (
                 row.verdict,
                 row.id.clone(),
-                row.sentence(),
+                sentence(row),
                 row.packets.clone(),
             )
         })

@@ -6,10 +6,8 @@ use serde::Deserialize;
 
 use crate::catalogue::Coverage;
 use crate::draw::{Graph, Ladder};
+use crate::results::{CaseResult, RequirementResult};
 use crate::verdict::Verdict;
-
-/// Version of `results.json` that is read here.
-pub const RESULTS_FORMAT: u32 = 1;
 
 /// Everything that a report shows.
 #[derive(Debug, Default)]
@@ -49,22 +47,10 @@ pub struct Header {
 /// One case of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseReport {
-    /// Stable id.
-    pub id: String,
-    /// The worst of its requirements.
-    pub verdict: Verdict,
-    /// What the case expects, in a sentence; may be empty.
-    pub title: String,
-    /// Whether the verdict is no surprise: a pass, or what a baseline lists.
+    /// What `results.json` says.
+    pub result: CaseResult,
+    /// Whether the verdict is no surprise.
     pub expected: bool,
-    /// Why a baseline expects something else than a pass; may be empty.
-    pub expected_because: String,
-    /// Why the case as a whole has its verdict, where its requirements do not say it; may be empty.
-    pub reason: String,
-    /// What was found.
-    pub requirements: Vec<RequirementReport>,
-    /// Duration in milliseconds.
-    pub duration_ms: u64,
     /// The command that repeats it; may be empty.
     pub command: String,
     /// The folder of its evidence as a relative link; may be empty.
@@ -73,34 +59,19 @@ pub struct CaseReport {
     pub evidence: Evidence,
 }
 
-/// What one case says about one requirement.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct RequirementReport {
-    /// Id of the catalogue.
-    pub id: String,
-    /// What was decided.
-    pub verdict: Verdict,
-    /// What was seen.
-    #[serde(default)]
-    pub finding: String,
-    /// What was expected; empty where it was met.
-    #[serde(default)]
-    pub expected: String,
-    /// Numbers of the packets that show it, from 1.
-    #[serde(default)]
-    pub packets: Vec<u64>,
-    /// An invariant found it, rather than a judge of the case.
-    #[serde(default)]
-    pub invariant: bool,
+impl std::ops::Deref for CaseReport {
+    type Target = CaseResult;
+
+    fn deref(&self) -> &CaseResult {
+        &self.result
+    }
 }
 
-impl RequirementReport {
-    /// What was seen and, where it differs, what was expected, in one line.
-    pub fn sentence(&self) -> String {
-        match self.expected.as_str() {
-            "" => self.finding.clone(),
-            expected => format!("expected {expected}; seen: {}", self.finding),
-        }
+/// What was seen and, where it differs, what was expected, in one line.
+pub fn sentence(found: &RequirementResult) -> String {
+    match found.expected.as_str() {
+        "" => found.finding.clone(),
+        expected => format!("expected {expected}; seen: {}", found.finding),
     }
 }
 
@@ -112,7 +83,7 @@ pub struct Evidence {
     /// The network.
     pub network: Option<Graph>,
     /// Packets that findings name, each in one line.
-    pub packets: BTreeMap<u64, String>,
+    pub packets: BTreeMap<usize, String>,
     /// What the processes wrote.
     pub logs: Vec<Log>,
     /// The capture, if it is small enough to be carried along.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::model::{CaseReport, Report, Run, symbol};
+use super::model::{CaseReport, Report, Run, sentence, symbol};
 use crate::catalogue::Catalogue;
 use crate::verdict::Verdict;
 
@@ -137,7 +137,7 @@ fn run_table(out: &mut String, run: &Run, catalogue: &Catalogue, style: Style) {
 
 /// Findings below a case that did not pass. Paths and commands stay whole, so that they can be copied.
 fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Style) {
-    let mut sentence = |text: String| {
+    let mut say = |text: String| {
         let mut indent = "    ";
         for line in wrapped(
             &plain(&text),
@@ -149,14 +149,11 @@ fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Styl
             indent = "      ";
         }
     };
-    if !case.reason.is_empty() {
-        sentence(case.reason.clone());
+    if let Some(reason) = &case.reason {
+        say(reason.clone());
     }
-    if !case.expected_because.is_empty() {
-        sentence(format!(
-            "expected by the baseline: {}",
-            case.expected_because
-        ));
+    if let Some(because) = &case.expected_because {
+        say(format!("expected by the baseline: {because}"));
     }
     for row in &case.requirements {
         if row.verdict == Verdict::Pass || row.verdict == Verdict::Skipped {
@@ -177,11 +174,11 @@ fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Styl
         } else {
             format!(" [{}]", packets.join(" "))
         };
-        sentence(format!(
+        say(format!(
             "{} {} ({cite}): {}{packets}",
             row.verdict.word(),
             row.id,
-            row.sentence()
+            sentence(row)
         ));
     }
     for (name, value) in [("evidence", &case.folder), ("again", &case.command)] {
@@ -208,11 +205,13 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The sections that a case judges, in the order of the documents: `RFC 6830 5.3, 6.1.5`.
+/// The sections that a case judges, in the order of the documents: `RFC 6830 5.3, 6.1.5`. What invariants judge on every
+/// trace counts only where it is not met.
 pub(super) fn cited(case: &CaseReport, catalogue: &Catalogue) -> String {
     let sections: BTreeSet<(String, Vec<u64>, String)> = case
         .requirements
         .iter()
+        .filter(|row| !row.invariant || row.verdict > Verdict::Pass)
         .filter_map(|row| catalogue.get(&row.id))
         .map(|row| {
             let numbers = row

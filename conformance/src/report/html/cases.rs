@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use super::{Chip, slug};
 use crate::catalogue::Catalogue;
-use crate::report::model::{Capture, CaseReport, Report, RequirementReport};
+use crate::report::model::{Capture, CaseReport, Report};
 use crate::report::table::cited;
+use crate::results::RequirementResult;
+use crate::verdict::Verdict;
 
 /// Captures of all cases together that travel in the page, in octets; later ones are linked.
 const CARRIED: usize = 12 * 1024 * 1024;
@@ -72,6 +74,8 @@ struct CaseView {
     levels: String,
     verdicts: String,
     findings: Vec<FindingView>,
+    /// What invariants found to be met: folded away.
+    held: Vec<FindingView>,
     ladder: String,
     ladder_shortened: bool,
     network: String,
@@ -96,7 +100,7 @@ struct FindingView {
 
 #[derive(Serialize)]
 struct PacketView {
-    number: u64,
+    number: usize,
     line: String,
 }
 
@@ -162,8 +166,8 @@ fn case_view(
         chip: case.verdict.into(),
         expected: case.expected,
         title: case.title.clone(),
-        because: case.expected_because.clone(),
-        reason: case.reason.clone(),
+        because: case.expected_because.clone().unwrap_or_default(),
+        reason: case.reason.clone().unwrap_or_default(),
         cited: cited(case, catalogue),
         duration: format!("{:.2} s", case.duration_ms as f64 / 1000.0),
         command: case.command.clone(),
@@ -178,11 +182,8 @@ fn case_view(
         roles: words(known.iter().flat_map(|row| row.role.clone()).collect()),
         levels: words(known.iter().map(|row| row.level.to_string()).collect()),
         verdicts: words(verdicts),
-        findings: case
-            .requirements
-            .iter()
-            .map(|row| finding(row, case, catalogue))
-            .collect(),
+        findings: findings(case, catalogue, false),
+        held: findings(case, catalogue, true),
         ladder_shortened: match (ladder, &shorter) {
             (Some(whole), Some(shorter)) => shorter.rows.len() < whole.rows.len(),
             _ => false,
@@ -215,7 +216,16 @@ fn case_view(
     }
 }
 
-fn finding(row: &RequirementReport, case: &CaseReport, catalogue: &Catalogue) -> FindingView {
+/// The findings that are folded away, or the others.
+fn findings(case: &CaseReport, catalogue: &Catalogue, held: bool) -> Vec<FindingView> {
+    let rows = case
+        .requirements
+        .iter()
+        .filter(|row| (row.invariant && row.verdict <= Verdict::Pass) == held);
+    rows.map(|row| finding(row, case, catalogue)).collect()
+}
+
+fn finding(row: &RequirementResult, case: &CaseReport, catalogue: &Catalogue) -> FindingView {
     let known = catalogue.get(&row.id);
     let packets = row.packets.iter().take(12).map(|number| PacketView {
         number: *number,
