@@ -17,7 +17,6 @@ pub mod home;
 pub mod implementation;
 pub mod invariants;
 pub mod judging;
-pub mod ladder;
 pub mod report;
 pub mod results;
 pub mod runner;

@@ -62,7 +62,7 @@ impl Evidence<'_> {
         fs::write(self.folder.join("command.txt"), self.command())?;
         fs::write(
             self.folder.join("ladder.svg"),
-            crate::ladder::of(self.trace, result).svg(),
+            crate::draw::Ladder::of_case(self.trace, result).svg(),
         )?;
         // A sabotaged box sends what no witness would find well formed, on purpose.
         if self.run.sabotage.is_none() {
