@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::baseline::Baseline;
+use crate::catalogue::Coverage;
 use crate::implementation::{Build, build_from_checkout};
 use crate::results::{CaseResult, RESULTS_FORMAT, Results};
 use crate::runner::{Options, Progress, Run, run_all};
@@ -44,4 +45,18 @@ pub fn run(
         started,
         cases,
     }
+}
+
+/// How much of the catalogue this suite judges.
+pub fn coverage() -> Coverage {
+    let pairs = crate::case::all().iter().flat_map(|case| {
+        case.requirements
+            .iter()
+            .map(|requirement| (requirement.id(), case.id))
+    });
+    crate::catalogue::coverage(
+        crate::catalogue::catalogue(),
+        pairs,
+        crate::invariants::ids().map(crate::catalogue::Req::id),
+    )
 }

@@ -6,7 +6,9 @@ use std::process::Command;
 use lisp::wire::ControlMessage;
 
 use crate::decode::Lisp;
+use crate::results::CaseResult;
 use crate::trace::{Seen, Trace};
+use crate::verdict::Verdict;
 
 /// What the witness says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,30 @@ pub fn check(capture: &Path, trace: &Trace) -> Result<Statement, String> {
         }
     }
     Ok(Statement::Agrees)
+}
+
+/// Lets the witness make a case's verdict worse. An absent witness counts only if it is `required`.
+pub fn weigh(capture: &Path, trace: &Trace, required: bool, result: &mut CaseResult) {
+    let (verdict, reason) = match check(capture, trace) {
+        Ok(Statement::Agrees) => return,
+        Ok(Statement::Absent) if !required => return,
+        Ok(Statement::Absent) => (
+            Verdict::Untestable,
+            "tshark is required as second witness and is not installed".to_owned(),
+        ),
+        Ok(Statement::Disagrees(what)) => (
+            Verdict::Fail,
+            format!("tshark, the second witness, sees it otherwise: {what}"),
+        ),
+        Err(what) => (
+            Verdict::Untestable,
+            format!("tshark could not be asked: {what}"),
+        ),
+    };
+    if verdict > result.verdict {
+        result.verdict = verdict;
+        result.reason = Some(reason);
+    }
 }
 
 fn difference(packet: &Seen, line: &[&str]) -> Option<String> {

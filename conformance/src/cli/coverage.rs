@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
-use conformance::catalogue::{Covered, Figures, catalogue, coverage};
+use conformance::catalogue::{Covered, Figures};
+use conformance::suite;
 
 use super::Exit;
 
@@ -18,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Exit {
-    let whole = coverage(catalogue(), [], []);
+    let whole = suite::coverage();
     if args.json {
         let mut text = serde_json::to_string_pretty(&whole).expect("figures and strings serialize");
         text.push('\n');

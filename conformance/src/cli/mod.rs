@@ -1,8 +1,11 @@
 //! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it.
 
+mod bench;
+mod check;
 mod coverage;
 mod dissect;
 mod graph;
+mod judge;
 mod progress;
 mod report;
 mod sabotage;
@@ -32,6 +35,12 @@ enum Command {
     Test(test::Args),
     /// Run each case with each of its sabotages: each must turn its case red.
     Sabotage(sabotage::Args),
+    /// Judge saved packets: a capture from anywhere, or the evidence of a run.
+    Judge(judge::Args),
+    /// Check topology files.
+    Check(check::Args),
+    /// Measure.
+    Bench(bench::Args),
     /// Draw a topology: SVG, or Mermaid text.
     Graph(graph::Args),
     /// Merge runs into one report: table, JUnit, HTML.
@@ -58,6 +67,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Dissect(args) => dissect::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Sabotage(args) => sabotage::run(&args),
+        Command::Judge(args) => judge::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Report(args) => report::run(&args),
     };

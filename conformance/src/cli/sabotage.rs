@@ -33,7 +33,7 @@ struct Kill {
     killed: bool,
     verdict: Verdict,
     /// Requirements that failed.
-    failed: Vec<String>,
+    by: Vec<String>,
     /// Requirements that the sabotage names and that did not fail.
     missed: Vec<String>,
 }
@@ -44,7 +44,7 @@ struct Matrix {
     total: usize,
     killed: usize,
     survivors: Vec<Survivor>,
-    matrix: Vec<Kill>,
+    sabotages: Vec<Kill>,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,7 +130,7 @@ fn kill(run: &Run<'_>, result: &CaseResult) -> Kill {
         sabotage: result.sabotage.clone().unwrap_or_default(),
         killed: missed.is_empty() && verdicts.keys().any(|id| bad(id)),
         verdict: result.verdict,
-        failed: verdicts
+        by: verdicts
             .keys()
             .filter(|id| bad(id))
             .map(|id| (*id).to_owned())
@@ -154,16 +154,16 @@ fn matrix(kills: Vec<Kill>) -> Matrix {
         total: kills.len(),
         killed: kills.len() - survivors.len(),
         survivors,
-        matrix: kills,
+        sabotages: kills,
     }
 }
 
 fn table(matrix: &Matrix) -> String {
     let mut text = String::new();
-    for kill in &matrix.matrix {
+    for kill in &matrix.sabotages {
         let word = if kill.killed { "killed" } else { "SURVIVED" };
         let _ = writeln!(text, "{word:<9} {:<70} {}", kill.case, kill.sabotage);
-        let _ = writeln!(text, "          failed: {}", kill.failed.join(", "));
+        let _ = writeln!(text, "          failed: {}", kill.by.join(", "));
         if !kill.missed.is_empty() {
             let _ = writeln!(
                 text,

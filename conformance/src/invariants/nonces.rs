@@ -1,6 +1,6 @@
 //! Nonces: new and random in each request, echoed in each reply (RFC 6830 6.1.2, 6.1.4).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Invariant;
 use super::control::own_request;
@@ -26,7 +26,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
 ];
 
 fn random(trace: &Trace, findings: &mut Findings) {
-    let mut by_sender: HashMap<_, Vec<&Seen>> = HashMap::new();
+    let mut by_sender: BTreeMap<_, Vec<&Seen>> = BTreeMap::new();
     for packet in trace
         .judged()
         .filter(|packet| packet.map_request().is_some() && own_request(trace, packet))

@@ -12,7 +12,6 @@ use harness::process::ProcessReport;
 use super::one::Run;
 use crate::results::{CaseResult, Results};
 use crate::trace::{Facts, Trace};
-use crate::verdict::Verdict;
 use crate::witness;
 
 pub(super) struct Evidence<'a> {
@@ -66,29 +65,12 @@ impl Evidence<'_> {
         )?;
         // A sabotaged box sends what no witness would find well formed, on purpose.
         if self.run.sabotage.is_none() {
-            match witness::check(&capture, self.trace) {
-                Ok(witness::Statement::Agrees) => {}
-                Ok(witness::Statement::Absent) if !self.run.options.require_tshark => {}
-                Ok(witness::Statement::Absent) => {
-                    worse(
-                        result,
-                        Verdict::Untestable,
-                        "tshark is required as second witness and is not installed",
-                    );
-                }
-                Ok(witness::Statement::Disagrees(what)) => {
-                    worse(
-                        result,
-                        Verdict::Fail,
-                        &format!("tshark, the second witness, sees it otherwise: {what}"),
-                    );
-                }
-                Err(what) => worse(
-                    result,
-                    Verdict::Untestable,
-                    &format!("tshark could not be asked: {what}"),
-                ),
-            }
+            witness::weigh(
+                &capture,
+                self.trace,
+                self.run.options.require_tshark,
+                result,
+            );
         }
         json(&self.folder.join("result.json"), result)
     }
@@ -155,13 +137,6 @@ impl Evidence<'_> {
             options.seed.wrapping_add(u64::from(self.run.repetition))
         ));
         command
-    }
-}
-
-fn worse(result: &mut CaseResult, verdict: Verdict, reason: &str) {
-    if verdict > result.verdict {
-        result.verdict = verdict;
-        result.reason = Some(reason.to_owned());
     }
 }
 
