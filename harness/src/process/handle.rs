@@ -170,7 +170,14 @@ impl ProcessHandle {
         self.0
             .log
             .wait_line(Instant::now() + timeout, matches)
-            .map_err(|_| self.not_seen(what, timeout))
+            .map_err(|ended| {
+                // A process that ends closes its output first, and can be waited for a moment later. One that has only
+                // closed its output lives on.
+                if ended {
+                    let _ = self.0.pidfd.wait(Instant::now() + Duration::from_secs(1));
+                }
+                self.not_seen(what, timeout)
+            })
     }
 
     fn not_seen(&self, what: &str, waited: Duration) -> NotSeen {
