@@ -26,6 +26,7 @@ pub mod capture;
 pub mod host;
 pub mod inline;
 mod lab;
+pub mod named;
 pub mod pcapng;
 pub mod process;
 mod sys;

@@ -122,6 +122,15 @@ impl Capture {
         store.packets.get(from..).unwrap_or_default().to_vec()
     }
 
+    /// Takes out the packets that were read since the last call, in the order of time.
+    pub(crate) fn take(&self) -> Vec<Packet> {
+        let mut store = self.shared.lock();
+        store.octets = 0;
+        let mut packets = std::mem::take(&mut store.packets);
+        packets.sort_by_key(|packet| packet.time_ns);
+        packets
+    }
+
     /// Waits until there are more than `seen` packets, or the deadline.
     pub(crate) fn wait_more(&self, seen: usize, deadline: Instant) {
         let mut store = self.shared.lock();

@@ -37,6 +37,14 @@ pub enum LabError {
         /// What would be right.
         hint: String,
     },
+    /// The holder of a named lab refused something.
+    #[error("{message}")]
+    Remote {
+        /// What it said.
+        message: String,
+        /// The exit code that belongs to it.
+        exit_code: u8,
+    },
     /// A program could not be started.
     #[error("node `{node}`: starting {program}: {reason}\n  hint: {hint}")]
     Start {
@@ -72,6 +80,7 @@ impl LabError {
     /// The exit code of a command that ends with this error: 2 for a wrong request, 3 for a host that cannot do it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            LabError::Remote { exit_code, .. } => *exit_code,
             LabError::Usage { .. } | LabError::Start { .. } => 2,
             LabError::Host(_) | LabError::Kernel { .. } | LabError::Unsupported { .. } => 3,
         }

@@ -1,5 +1,8 @@
 //! Changing links while the lab runs.
 
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
 use super::{Lab, LabError};
 use crate::inline::LinkStatistics;
 use crate::sys::netlink::Netlink;
@@ -60,23 +63,44 @@ impl Lab {
             .unwrap_or_default())
     }
 
-    fn inline_link(&self, link: &str) -> Result<usize, LabError> {
+    /// The number of a link in the topology.
+    pub(crate) fn link_number(&self, link: &str) -> Result<usize, LabError> {
         let mut links = self.topology.links.iter();
-        let Some(number) = links.position(|l| l.name == link) else {
+        links.position(|l| l.name == link).ok_or_else(|| {
             let names: Vec<&str> = self
                 .topology
                 .links
                 .iter()
                 .map(|l| l.name.as_str())
                 .collect();
-            return Err(LabError::usage(
+            LabError::usage(
                 format!(
                     "there is no link `{link}` in the topology `{}`",
                     self.topology.name
                 ),
                 format!("its links are {}", names.join(", ")),
-            ));
-        };
+            )
+        })
+    }
+
+    /// The network namespace and the interface index of a link's end.
+    pub(crate) fn end(&self, link: usize, side: usize) -> Result<(OwnedFd, u32), LabError> {
+        let node = &self.topology.links[link].ends[side].node;
+        Ok((
+            copy(self.namespace(node)?)?,
+            self.networks.indexes[link][side],
+        ))
+    }
+
+    /// The user namespace that the lab lives in.
+    pub(crate) fn user_namespace(&self) -> Result<OwnedFd, LabError> {
+        File::open("/proc/self/ns/user")
+            .map(OwnedFd::from)
+            .map_err(|error| LabError::kernel("opening the user namespace", error))
+    }
+
+    fn inline_link(&self, link: &str) -> Result<usize, LabError> {
+        let number = self.link_number(link)?;
         match &self.networks.wire {
             Some((_, relayed)) if relayed.contains_key(&number) => Ok(number),
             _ => Err(LabError::usage(
@@ -85,4 +109,12 @@ impl Lab {
             )),
         }
     }
+}
+
+/// Another descriptor of the same thing, to give away.
+pub(super) fn copy(descriptor: &impl AsFd) -> Result<OwnedFd, LabError> {
+    descriptor
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| LabError::kernel("copying a descriptor", error))
 }

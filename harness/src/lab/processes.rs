@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
 
+use super::links::copy;
 use super::{Lab, LabError, LabOptions};
 use crate::process::{
     Log, LogPump, Output, ProcessHandle, ProcessReport, Program, Spawner, SpawnerOptions, View,
@@ -217,6 +218,23 @@ impl Lab {
         let view = self.view(self.processes.engine()?, number)?;
         view.run(Some(&self.networks.nodes[number]), work)
             .map_err(|error| LabError::kernel(format!("node `{node}`: entering its view"), error))
+    }
+
+    /// Everything that is needed to enter a node from another process: its user, network, mount and PID namespaces.
+    pub(crate) fn doors(&self, node: &str) -> Result<Vec<OwnedFd>, LabError> {
+        let number = self.number(node)?;
+        let engine = self.processes.engine()?;
+        let view = self.view(engine, number)?;
+        let processes = engine
+            .spawner
+            .pid_namespace()
+            .map_err(|error| LabError::kernel("opening the PID namespace", error))?;
+        Ok(vec![
+            self.user_namespace()?,
+            copy(&self.networks.nodes[number])?,
+            copy(&view)?,
+            processes,
+        ])
     }
 
     /// The private view of a node, with the topology's files in it.

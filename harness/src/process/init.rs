@@ -33,6 +33,11 @@ impl Init {
         }
     }
 
+    /// Its process id, as the host sees it.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Kills everything in the namespace. Reap the processes that were started in it, then call [`Init::reap`].
     pub(crate) fn kill(&self) {
         // It cannot be gone: nobody else reaps it. So the number is still its own.

@@ -124,7 +124,7 @@ impl Spawner {
                 .stdout(stdout)
                 .stderr(stderr);
             let network = namespace.as_fd().as_raw_fd();
-            let mounts = view.as_raw_fd();
+            let mounts = view.as_fd().as_raw_fd();
             let enter = move || {
                 let check = |result: i32| {
                     if result < 0 {
@@ -133,6 +133,8 @@ impl Spawner {
                         Ok(())
                     }
                 };
+                // What the test has blocked for itself, the program must be able to receive.
+                nix::sys::signal::SigSet::empty().thread_set_mask()?;
                 // SAFETY: system calls on integers and on strings that the closure owns.
                 unsafe {
                     libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -157,6 +159,12 @@ impl Spawner {
             drop((namespace, view));
             child
         })?
+    }
+
+    /// The PID namespace of the lab.
+    pub(crate) fn pid_namespace(&self) -> io::Result<OwnedFd> {
+        let file = std::fs::File::open(format!("/proc/{}/ns/pid", self.init.pid()))?;
+        Ok(file.into())
     }
 
     /// Kills every process of the lab.

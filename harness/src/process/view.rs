@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,12 @@ const PRIVATE: &[&str] = &["/tmp", "/run", "/var/run", "/var/tmp"];
 /// The mount namespace of a node.
 #[derive(Clone)]
 pub(crate) struct View(Arc<OwnedFd>);
+
+impl AsFd for View {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// A path of the host that stays visible although it lies in a directory that is private: made ready before the fork.
 struct Visible {
@@ -93,10 +99,6 @@ impl View {
                 view
             }
         }
-    }
-
-    pub(crate) fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 
     /// Runs a closure on a helper thread that sees the node's files (and, if given, its network).

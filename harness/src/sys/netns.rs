@@ -48,6 +48,12 @@ impl Namespace {
     }
 }
 
+impl From<OwnedFd> for Namespace {
+    fn from(descriptor: OwnedFd) -> Namespace {
+        Namespace(Arc::new(descriptor))
+    }
+}
+
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -1,7 +1,7 @@
 //! Process descriptors: waiting for a process with a deadline, without signals and without polling.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,7 +10,26 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub(crate) struct PidFd(OwnedFd);
 
 impl PidFd {
-    /// Opens the descriptor of a child that has not been waited for.
+    /// Kills the process.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: pidfd_send_signal takes integers and a pointer that may be null.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                libc::SIGKILL,
+                none,
+                0,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Opens the descriptor of a process: of a child that has not been waited for, or of one that is known otherwise.
     pub(crate) fn open(pid: u32) -> io::Result<PidFd> {
         // SAFETY: pidfd_open takes two integers and touches no memory.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };

@@ -529,6 +529,25 @@ fn read_impairment(tree: &Tree, link: &str, problems: &mut Problems) -> Option<I
 }
 
 impl Impairment {
+    /// Reads `impair: {...}` as it stands in a topology. The error is what is wrong with it.
+    pub(crate) fn from_words(text: &str) -> Result<Impairment, String> {
+        let mut problems = Vec::new();
+        let tree = Tree::parse(text).map_err(|problem| problem.message)?;
+        let mut section = Section::open(&tree, "damage", &mut problems);
+        let read = section
+            .as_mut()
+            .and_then(|section| section.get("impair"))
+            .and_then(|tree| read_impairment(tree, "link", &mut problems))
+            .unwrap_or_default();
+        match problems.first() {
+            None => Ok(read),
+            Some(problem) => Err(match &problem.hint {
+                Some(hint) => format!("{}; {hint}", problem.message),
+                None => problem.message.clone(),
+            }),
+        }
+    }
+
     /// A share in percent: `5%`, `0.1%`.
     pub fn parse_share(text: &str) -> Option<f64> {
         let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;

@@ -30,12 +30,14 @@ pub(crate) fn play(part: &str) -> ExitCode {
         "victim" => victim(),
         "warden" => warden(),
         "guest" => guest(),
+        "named-up" => crate::named::play_up(),
+        "named-exec" => crate::named::play_exec(),
         other => panic!("there is no part {other}"),
     }
 }
 
 /// This program again, in another part. Everything that it starts inherits the mark.
-fn again(part: &str, mark: &str) -> Command {
+pub(crate) fn again(part: &str, mark: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .env("HARNESS_TEST_PART", part)
@@ -43,7 +45,7 @@ fn again(part: &str, mark: &str) -> Command {
     command
 }
 
-fn topology() -> Topology {
+pub(crate) fn topology() -> Topology {
     let text = "
 format: 1
 name: victim

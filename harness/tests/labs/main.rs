@@ -6,6 +6,7 @@ mod capture;
 mod damage;
 mod lab;
 mod leaks;
+mod named;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,13 @@ fn main() -> ExitCode {
             .map_err(|error| error.to_string())
     };
     let skip = host.is_err() && std::env::var("LISPLAB_SKIP_WITHOUT_NETNS").as_deref() == Ok("1");
-    let tests = [capture::TESTS, damage::TESTS, lab::TESTS, leaks::TESTS];
+    let tests = [
+        capture::TESTS,
+        damage::TESTS,
+        lab::TESTS,
+        leaks::TESTS,
+        named::TESTS,
+    ];
     let trials = tests
         .into_iter()
         .flatten()

@@ -1,0 +1,319 @@
+//! Commands to a named lab.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+use super::holder::connect;
+use super::protocol::{self, Answer, LinkChange, Request};
+use super::state::{State, remove_directory};
+use super::{Registry, Status, wrong};
+use crate::capture::{Capture, Drops, Interface, Packet, Tap};
+use crate::lab::{Clock, LabError};
+use crate::process::Exit;
+use crate::sys::netns::Namespace;
+use crate::sys::pidfd::PidFd;
+
+/// A named lab that is up.
+#[derive(Debug)]
+pub struct NamedLab {
+    name: String,
+    directory: PathBuf,
+    state: State,
+}
+
+impl Registry {
+    /// Finds a lab by its name.
+    ///
+    /// # Errors
+    /// No lab of that name is up.
+    pub fn open(&self, name: &str) -> Result<NamedLab, LabError> {
+        let directory = self.directory_of(name);
+        match State::read(&directory) {
+            Ok(state) if state.is_alive() => Ok(NamedLab {
+                name: name.to_owned(),
+                directory,
+                state,
+            }),
+            _ => {
+                let names = self.names()?;
+                Err(wrong(
+                    format!("no lab with the name `{name}` is up"),
+                    match names.as_slice() {
+                        [] => "none is: make one with `up`".to_owned(),
+                        names => format!("those that are: {}", names.join(", ")),
+                    },
+                ))
+            }
+        }
+    }
+
+    /// The only lab that is up, for commands that were given no name.
+    ///
+    /// # Errors
+    /// None is up, or several are.
+    pub fn only(&self) -> Result<NamedLab, LabError> {
+        match self.names()?.as_slice() {
+            [name] => self.open(name),
+            [] => Err(wrong("no lab is up", "make one with `up`")),
+            names => Err(wrong(
+                format!("several labs are up: {}", names.join(", ")),
+                "say which one",
+            )),
+        }
+    }
+}
+
+impl NamedLab {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory with the outputs of its programs, one file each: `NODE.PROGRAM.log`, `NODE.PROGRAM-2.log` after a
+    /// restart.
+    pub fn logs(&self) -> PathBuf {
+        self.directory.join("logs")
+    }
+
+    fn ask(&self, request: &Request) -> Result<(Answer, Vec<OwnedFd>), LabError> {
+        let ask = || -> io::Result<(Answer, Vec<OwnedFd>)> {
+            let socket = connect(&self.directory)?;
+            protocol::send(&socket, request, &[])?;
+            protocol::receive(&socket)
+        };
+        match ask() {
+            Ok((Answer::Failed { message, exit_code }, _)) => {
+                Err(LabError::Remote { message, exit_code })
+            }
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(LabError::kernel(
+                format!("talking to the holder of the lab `{}`", self.name),
+                error,
+            )),
+        }
+    }
+
+    /// How it is.
+    ///
+    /// # Errors
+    /// The holder does not answer.
+    pub fn status(&self) -> Result<Status, LabError> {
+        match self.ask(&Request::Status)? {
+            (Answer::Status(status), _) => Ok(*status),
+            other => Err(unexpected(&other.0)),
+        }
+    }
+
+    /// Changes a link.
+    ///
+    /// # Errors
+    /// There is no such link, it is a plain cable, or the change cannot be understood.
+    pub fn change_link(&self, link: &str, change: LinkChange) -> Result<(), LabError> {
+        let link = link.to_owned();
+        self.ask(&Request::Link { link, change }).map(drop)
+    }
+
+    /// Sends a signal to the programs of a node.
+    ///
+    /// # Errors
+    /// There is no such node, or it has no program.
+    pub fn kill(&self, node: &str, signal: Signal) -> Result<(), LabError> {
+        let node = node.to_owned();
+        let signal = signal as i32;
+        self.ask(&Request::Kill { node, signal }).map(drop)
+    }
+
+    /// Stops and starts the programs of a node, and waits until they are ready.
+    ///
+    /// # Errors
+    /// There is no such node, it has no program, or that does not get ready.
+    pub fn restart(&self, node: &str) -> Result<(), LabError> {
+        let node = node.to_owned();
+        self.ask(&Request::Restart { node }).map(drop)
+    }
+
+    /// Runs a command in a node, with this process's terminal, and waits for its end.
+    ///
+    /// The calling process enters the lab's namespaces and does not come back: call it last, while there is one thread.
+    ///
+    /// # Errors
+    /// There is no such node, or the command cannot be started.
+    pub fn exec(&self, node: &str, argv: &[String]) -> Result<Exit, LabError> {
+        let (program, arguments) = argv
+            .split_first()
+            .ok_or_else(|| wrong("no command was given", "name a program to run"))?;
+        let (_, doors) = self.ask(&Request::Enter {
+            node: node.to_owned(),
+        })?;
+        let failed = |error: io::Error| LabError::kernel(format!("entering node `{node}`"), error);
+        let [user, network, mounts, processes] =
+            <[OwnedFd; 4]>::try_from(doors).map_err(|_| unexpected(&Answer::Doors))?;
+        enter_user_namespace(user).map_err(failed)?;
+        for (door, kind) in [
+            (processes, CloneFlags::CLONE_NEWPID),
+            (network, CloneFlags::CLONE_NEWNET),
+            (mounts, CloneFlags::CLONE_NEWNS),
+        ] {
+            setns(door, kind).map_err(|errno| failed(errno.into()))?;
+        }
+        let hostname = node.to_owned();
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir("/run/node");
+        let prepare = move || {
+            // SAFETY: default actions touch no handler.
+            unsafe {
+                signal(Signal::SIGINT, SigHandler::SigDfl)?;
+                signal(Signal::SIGQUIT, SigHandler::SigDfl)?;
+            }
+            if nix::sched::unshare(CloneFlags::CLONE_NEWUTS).is_ok() {
+                let _ = nix::unistd::sethostname(&hostname);
+            }
+            Ok(())
+        };
+        // SAFETY: system calls only, and the process has one thread.
+        unsafe { command.pre_exec(prepare) };
+        // The terminal's signals are for the command; this process waits for it, as a shell does.
+        // SAFETY: ignoring touches no handler.
+        unsafe {
+            let _ = signal(Signal::SIGINT, SigHandler::SigIgn);
+            let _ = signal(Signal::SIGQUIT, SigHandler::SigIgn);
+        }
+        let status = command.status().map_err(|error| LabError::Start {
+            node: node.to_owned(),
+            program: program.clone(),
+            reason: error.to_string(),
+            hint: "the node sees the host's files, but has its own /tmp and /run".to_owned(),
+        })?;
+        Ok(match (status.code(), status.signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or_default()),
+        })
+    }
+
+    /// Captures links (all if none is named) until the result is dropped. As an ordinary user the calling process enters
+    /// the lab's user namespace: call it while there is one thread.
+    ///
+    /// # Errors
+    /// There is no such link, or the capture could not be opened.
+    pub fn capture(&self, links: &[String]) -> Result<NamedCapture, LabError> {
+        let links = links.to_vec();
+        let (answer, descriptors) = self.ask(&Request::Tap { links })?;
+        let Answer::Taps(places) = answer else {
+            return Err(unexpected(&answer));
+        };
+        let failed = |error| LabError::kernel("opening the capture", error);
+        let mut descriptors = descriptors.into_iter();
+        if let Some(user) = descriptors.next() {
+            enter_user_namespace(user).map_err(failed)?;
+        }
+        let taps = places
+            .into_iter()
+            .zip(descriptors)
+            .map(|(place, namespace)| Tap {
+                interface: Arc::new(Interface {
+                    name: format!("{}@{}", place.link, place.near),
+                    link: place.link,
+                    near: place.near,
+                    far: place.far,
+                    link_type: 1,
+                }),
+                namespace: Namespace::from(namespace),
+                index: place.index,
+            })
+            .collect();
+        let capture = Capture::start(taps, Clock::start(), 256 << 20).map_err(failed)?;
+        Ok(NamedCapture { capture, number: 0 })
+    }
+
+    /// Takes the lab down: programs, namespaces, names. A holder that does not answer is killed, and what it leaves removed.
+    ///
+    /// # Errors
+    /// The holder cannot be killed.
+    pub fn down(self) -> Result<(), LabError> {
+        // Opened and looked at again before anything is sent: then it is this holder and no other process.
+        let holder = PidFd::open(self.state.holder).ok();
+        if !self.state.is_alive() {
+            self.remove();
+            return Ok(());
+        }
+        let asked = self.ask(&Request::Down);
+        if let Some(holder) = holder {
+            let patience = if asked.is_ok() { 10 } else { 0 };
+            let deadline = Instant::now() + Duration::from_secs(patience);
+            if !holder.wait(deadline).unwrap_or(false) {
+                holder
+                    .kill()
+                    .map_err(|error| LabError::kernel("killing the holder", error))?;
+                let _ = holder.wait(Instant::now() + Duration::from_secs(10));
+            }
+        }
+        self.remove();
+        Ok(())
+    }
+
+    fn remove(&self) {
+        self.state.remove_names();
+        remove_directory(&self.directory);
+    }
+}
+
+fn unexpected(answer: &Answer) -> LabError {
+    LabError::Remote {
+        message: format!("the holder gave an answer that was not asked for: {answer:?}"),
+        exit_code: 3,
+    }
+}
+
+/// Enters a user namespace unless it is the process's own.
+fn enter_user_namespace(namespace: OwnedFd) -> io::Result<()> {
+    let theirs = File::from(namespace);
+    let own = std::fs::metadata("/proc/self/ns/user")?;
+    if theirs.metadata()?.ino() != own.ino() {
+        setns(theirs.as_fd(), CloneFlags::CLONE_NEWUSER)?;
+    }
+    Ok(())
+}
+
+/// A running capture of a named lab.
+pub struct NamedCapture {
+    capture: Capture,
+    number: u64,
+}
+
+impl NamedCapture {
+    /// Where packets are captured.
+    pub fn interfaces(&self) -> &[Arc<Interface>] {
+        &self.capture.interfaces
+    }
+
+    /// The packets since the last call, numbered on. Waits for the first one, at most as long as given.
+    pub fn next(&mut self, timeout: Duration) -> Vec<Packet> {
+        self.capture.wait_more(0, Instant::now() + timeout);
+        let packets = self.capture.take();
+        self.numbered(packets)
+    }
+
+    /// Ends the capture: the last packets, and what was lost.
+    pub fn finish(mut self) -> (Vec<Packet>, Vec<Drops>) {
+        let (packets, drops) = self.capture.finish();
+        (self.numbered(packets), drops)
+    }
+
+    fn numbered(&mut self, mut packets: Vec<Packet>) -> Vec<Packet> {
+        for packet in &mut packets {
+            self.number += 1;
+            packet.number = self.number;
+        }
+        packets
+    }
+}

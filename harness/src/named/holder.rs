@@ -1,0 +1,596 @@
+//! The process that holds a named lab.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{ForkResult, fork, geteuid, pipe2, setsid};
+
+use super::protocol::{self, Answer, LinkChange, Request, TapPlace};
+use super::state::{Name, State, remove_directory};
+use super::{
+    LinkStatus, NamedLab, NamedOptions, NodeStatus, Registry, Service, ServiceStatus, Status, wrong,
+};
+use crate::lab::{Lab, LabError, LabOptions};
+use crate::process::ProcessHandle;
+use crate::topology::{Impairment, Topology};
+
+/// How long programs may take to end by themselves.
+const STOP: Duration = Duration::from_secs(3);
+
+/// Makes a named lab and returns when it is up and its programs are ready. What crashed labs left is removed first.
+///
+/// Call it while the process has one thread (it forks the holder), as root **without** [`crate::host::enter`], which would
+/// hide the names under /run/netns from everybody else.
+///
+/// # Errors
+/// A lab of that name is up; the lab could not be made; a program did not start or get ready. Nothing is left then.
+pub fn up(
+    registry: &Registry,
+    topology: &Topology,
+    options: NamedOptions,
+) -> Result<NamedLab, LabError> {
+    check(topology, &options)?;
+    registry.clean()?;
+    let directory = registry.directory_of(&options.name);
+    // Making the directory is what reserves the name: of two at once, one gets it.
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(wrong(
+                format!(
+                    "a lab with the name `{}` is up, or is being made",
+                    options.name
+                ),
+                "choose another name, or take it down first",
+            ));
+        }
+        Err(error) => {
+            return Err(LabError::kernel(
+                format!("making {}", directory.display()),
+                error,
+            ));
+        }
+    }
+    let clean_up = Reservation(&directory);
+    let (from_holder, to_parent) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+        .map_err(|e| LabError::kernel("making a pipe", e.into()))?;
+    // SAFETY: the process has one thread (checked above), so the child may do what any process may.
+    match unsafe { fork() }
+        .map_err(|errno| LabError::kernel("starting the holder", errno.into()))?
+    {
+        ForkResult::Child => {
+            drop(from_holder);
+            let code = hold(topology, options, &directory, File::from(to_parent));
+            std::process::exit(code)
+        }
+        ForkResult::Parent { .. } => {
+            drop(to_parent);
+            let mut report = String::new();
+            let read = File::from(from_holder).read_to_string(&mut report);
+            match (read, report.split_once(' ')) {
+                (Ok(_), Some(("up", _))) => {
+                    std::mem::forget(clean_up);
+                    registry.open(&options.name)
+                }
+                (_, Some((code, message))) => Err(LabError::Remote {
+                    message: message.to_owned(),
+                    exit_code: code.parse().unwrap_or(3),
+                }),
+                _ => Err(LabError::Remote {
+                    message: "the holder of the lab died while it made it".to_owned(),
+                    exit_code: 3,
+                }),
+            }
+        }
+    }
+}
+
+/// Gives a name back if the lab does not come up.
+struct Reservation<'a>(&'a Path);
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if let Ok(state) = State::read(self.0) {
+            state.remove_names();
+        }
+        remove_directory(self.0);
+    }
+}
+
+fn check(topology: &Topology, options: &NamedOptions) -> Result<(), LabError> {
+    let name = &options.name;
+    let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 63 || name.starts_with('.') || !name.chars().all(usable) {
+        return Err(wrong(
+            format!("`{name}` cannot be the name of a lab"),
+            "take 1 to 63 letters, digits, `-`, `_` and `.`",
+        ));
+    }
+    for service in &options.services {
+        if topology.node(&service.node).is_none() {
+            return Err(wrong(
+                format!(
+                    "there is no node `{}` for `{}`",
+                    service.node,
+                    service.program.display_name()
+                ),
+                "name a node of the topology",
+            ));
+        }
+    }
+    let threads = fs::read_dir("/proc/self/task").map(Iterator::count);
+    if threads.is_ok_and(|count| count > 1) {
+        return Err(wrong(
+            "a named lab cannot be made by a process that has threads",
+            "call named::up before any thread is started",
+        ));
+    }
+    Ok(())
+}
+
+/// The life of the holder. Reports "up" or "CODE MESSAGE" to the parent once.
+fn hold(topology: &Topology, options: NamedOptions, directory: &Path, mut parent: File) -> i32 {
+    let made = detach(directory)
+        .map_err(|error| LabError::kernel("detaching the holder", error))
+        .and_then(|()| Holder::make(topology, options, directory));
+    let mut holder = match made {
+        Ok(holder) => holder,
+        Err(error) => {
+            let _ = write!(parent, "{} {error}", error.exit_code());
+            return i32::from(error.exit_code());
+        }
+    };
+    let _ = parent.write_all(b"up .");
+    drop(parent);
+    let result = holder.serve();
+    if let Err(error) = &result {
+        eprintln!("the holder ends: {error}");
+    }
+    holder.down();
+    i32::from(result.is_err())
+}
+
+/// Leaves session and terminal.
+fn detach(directory: &Path) -> io::Result<()> {
+    setsid()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let log = File::create(directory.join("holder.log"))?;
+    for (from, to) in [(&null, 0), (&null, 1), (&log, 2)] {
+        // SAFETY: replaces a standard descriptor of this process, which no object owns.
+        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+struct Holder {
+    lab: Option<Lab>,
+    state: State,
+    directory: PathBuf,
+    listener: UnixListener,
+    signals: SignalFd,
+    services: Vec<(Service, ProcessHandle)>,
+    ready_timeout: Duration,
+    /// Per link: whether it is plugged in, and its damage in words.
+    links: Vec<(bool, Vec<(String, String)>)>,
+    since: Instant,
+    names_are_visible: bool,
+}
+
+impl Holder {
+    fn make(
+        topology: &Topology,
+        options: NamedOptions,
+        directory: &Path,
+    ) -> Result<Holder, LabError> {
+        let failed = |what: &str, error: io::Error| LabError::kernel(what.to_owned(), error);
+        // Before any thread: the threads inherit it, and the signals come to the descriptor alone.
+        let mut wanted = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            wanted.add(signal);
+        }
+        wanted
+            .thread_block()
+            .map_err(|errno| failed("blocking signals", errno.into()))?;
+        let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC)
+            .map_err(|errno| failed("waiting for signals", errno.into()))?;
+        if !geteuid().is_root() {
+            crate::host::enter()?;
+        }
+        let names_are_visible = is_root_of_the_host();
+        let logs = directory.join("logs");
+        fs::create_dir(&logs).map_err(|error| failed("making the directory of the logs", error))?;
+        let lab_options = LabOptions {
+            capture: false,
+            all_inline: !options.plain_cables,
+            log_directory: Some(logs),
+            ..LabOptions::default()
+        };
+        let lab = Lab::up(topology, lab_options)?;
+        let mut state = State::of_this_process(&options.name)
+            .map_err(|error| failed("reading /proc", error))?;
+        state.names = names(&lab, &options.name)?;
+        state
+            .write(directory)
+            .map_err(|error| failed("writing the state of the lab", error))?;
+        if !give_names(&lab, &state, names_are_visible)? {
+            state.names.clear();
+        }
+        let listener = UnixListener::bind(directory.join("admin.sock"))
+            .map_err(|error| failed("opening the admin socket", error))?;
+        let links = topology
+            .links
+            .iter()
+            .map(|link| (true, link.impair.as_ref().map(words).unwrap_or_default()))
+            .collect();
+        let mut holder = Holder {
+            lab: Some(lab),
+            state,
+            directory: directory.to_owned(),
+            listener,
+            signals,
+            services: Vec::new(),
+            ready_timeout: options.ready_timeout,
+            links,
+            since: Instant::now(),
+            names_are_visible,
+        };
+        for service in options.services {
+            let handle = holder.start(&service)?;
+            holder.services.push((service, handle));
+        }
+        Ok(holder)
+    }
+
+    fn lab(&self) -> Result<&Lab, LabError> {
+        self.lab
+            .as_ref()
+            .ok_or_else(|| wrong("the lab is going down", "make it again"))
+    }
+
+    fn start(&self, service: &Service) -> Result<ProcessHandle, LabError> {
+        let handle = self.lab()?.spawn(&service.node, service.program.clone())?;
+        if let Some(ready) = &service.ready {
+            handle
+                .wait_log(ready, self.ready_timeout)
+                .map_err(|error| wrong(error.to_string(), "look at the output above"))?;
+        }
+        Ok(handle)
+    }
+
+    /// Answers requests until it is told to end.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if fds[1].any() == Some(true) {
+                return Ok(());
+            }
+            if fds[0].any() != Some(true) {
+                continue;
+            }
+            let Ok((socket, _)) = self.listener.accept() else {
+                continue;
+            };
+            // A client that says nothing must not stop the others.
+            let patience = Some(Duration::from_secs(5));
+            let _ = socket.set_read_timeout(patience);
+            let _ = socket.set_write_timeout(patience);
+            let Ok((request, _)) = protocol::receive::<Request>(&socket) else {
+                continue;
+            };
+            let end = matches!(request, Request::Down);
+            if end {
+                self.down();
+            }
+            let (answer, descriptors) = self.answer(request);
+            let _ = protocol::send(&socket, &answer, &descriptors);
+            if end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> (Answer, Vec<OwnedFd>) {
+        let result = match request {
+            Request::Down => Ok((Answer::Done, Vec::new())),
+            Request::Status => self
+                .status()
+                .map(|status| (Answer::Status(Box::new(status)), Vec::new())),
+            Request::Enter { node } => self
+                .lab()
+                .and_then(|lab| lab.doors(&node))
+                .map(|doors| (Answer::Doors, doors)),
+            Request::Tap { links } => self.taps(&links),
+            Request::Link { link, change } => self
+                .change(&link, &change)
+                .map(|()| (Answer::Done, Vec::new())),
+            Request::Kill { node, signal } => self
+                .kill(&node, signal)
+                .map(|()| (Answer::Done, Vec::new())),
+            Request::Restart { node } => self.restart(&node).map(|()| (Answer::Done, Vec::new())),
+        };
+        result.unwrap_or_else(|error| {
+            let answer = Answer::Failed {
+                message: error.to_string(),
+                exit_code: error.exit_code(),
+            };
+            (answer, Vec::new())
+        })
+    }
+
+    fn status(&self) -> Result<Status, LabError> {
+        let lab = self.lab()?;
+        let topology = lab.topology();
+        let nodes = topology.nodes.iter().enumerate().map(|(number, node)| {
+            let services = self.services.iter().filter(|(s, _)| s.node == node.name);
+            let name = self
+                .state
+                .names
+                .get(number)
+                .filter(|_| self.names_are_visible);
+            NodeStatus {
+                name: node.name.clone(),
+                role: node.role.clone(),
+                netns: name
+                    .and_then(|name| name.path.file_name())
+                    .map(|name| name.to_string_lossy().into_owned()),
+                services: services
+                    .map(|(_, handle)| ServiceStatus {
+                        name: handle.name().to_owned(),
+                        pid: handle.pid(),
+                        exit: handle.exit(),
+                    })
+                    .collect(),
+            }
+        });
+        let links = topology
+            .links
+            .iter()
+            .zip(&self.links)
+            .map(|(link, (up, impair))| LinkStatus {
+                name: link.name.clone(),
+                ends: [link.ends[0].node.clone(), link.ends[1].node.clone()],
+                up: *up,
+                impair: impair.clone(),
+                statistics: lab.link_statistics(&link.name).ok(),
+            });
+        Ok(Status {
+            name: self.state.name.clone(),
+            topology: topology.name.clone(),
+            holder: self.state.holder,
+            uptime: self.since.elapsed().as_secs(),
+            nodes: nodes.collect(),
+            links: links.collect(),
+        })
+    }
+
+    fn taps(&self, wanted: &[String]) -> Result<(Answer, Vec<OwnedFd>), LabError> {
+        let lab = self.lab()?;
+        let mut places = Vec::new();
+        let mut descriptors = vec![lab.user_namespace()?];
+        for name in wanted {
+            lab.link_number(name)?;
+        }
+        for (number, link) in lab.topology().links.iter().enumerate() {
+            if !wanted.is_empty() && !wanted.contains(&link.name) {
+                continue;
+            }
+            let (namespace, index) = lab.end(number, 0)?;
+            places.push(TapPlace {
+                link: link.name.clone(),
+                near: link.ends[0].node.clone(),
+                far: link.ends[1].node.clone(),
+                index,
+            });
+            descriptors.push(namespace);
+        }
+        Ok((Answer::Taps(places), descriptors))
+    }
+
+    fn change(&mut self, link: &str, change: &LinkChange) -> Result<(), LabError> {
+        let lab = self.lab()?;
+        let number = lab.link_number(link)?;
+        let (mut up, mut set) = self.links[number].clone();
+        if !change.set.is_empty() {
+            for (key, value) in &change.set {
+                set.retain(|(known, _)| known != key);
+                if value != "none" {
+                    set.push((key.clone(), value.clone()));
+                }
+            }
+            lab.set_impairment(link, impairment(&set)?)?;
+        }
+        if let Some(wanted) = change.up {
+            lab.set_link_up(link, wanted)?;
+            up = wanted;
+        }
+        self.links[number] = (up, set);
+        Ok(())
+    }
+
+    fn of_node(&self, node: &str) -> Result<Vec<usize>, LabError> {
+        self.lab()?.namespace(node)?;
+        let found: Vec<usize> = (0..self.services.len())
+            .filter(|&number| self.services[number].0.node == node)
+            .collect();
+        if found.is_empty() {
+            return Err(wrong(
+                format!("node `{node}` has no program"),
+                "name a node that has one: `status` shows them",
+            ));
+        }
+        Ok(found)
+    }
+
+    fn kill(&self, node: &str, signal: i32) -> Result<(), LabError> {
+        let signal = Signal::try_from(signal)
+            .map_err(|_| wrong(format!("{signal} is no signal"), "give one like TERM or 9"))?;
+        for number in self.of_node(node)? {
+            self.services[number].1.signal(signal);
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, node: &str) -> Result<(), LabError> {
+        for number in self.of_node(node)? {
+            let (service, handle) = self.services[number].clone();
+            handle.stop(Signal::SIGTERM, STOP);
+            self.services[number].1 = self.start(&service)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lab down and removes what is on the host because of it.
+    fn down(&mut self) {
+        for (_, handle) in self.services.iter().rev() {
+            handle.signal(Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + STOP;
+        for (_, handle) in &self.services {
+            let _ = handle.wait(deadline.saturating_duration_since(Instant::now()));
+        }
+        if let Some(lab) = self.lab.take() {
+            lab.finish();
+        }
+        self.state.remove_names();
+        remove_directory(&self.directory);
+    }
+}
+
+/// The names that the namespaces get, with the marks by which they are known again.
+fn names(lab: &Lab, name: &str) -> Result<Vec<Name>, LabError> {
+    let mut names = Vec::new();
+    for node in &lab.topology().nodes {
+        let namespace = lab.namespace(&node.name)?;
+        let metadata = fs::metadata(format!("/proc/self/fd/{}", namespace.as_fd().as_raw_fd()))
+            .map_err(|error| LabError::kernel("looking at a namespace", error))?;
+        names.push(Name {
+            path: Path::new("/run/netns").join(format!("{name}-{}", node.name)),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        });
+    }
+    Ok(names)
+}
+
+/// Puts the names under /run/netns; false if an ordinary user has no place for them.
+fn give_names(lab: &Lab, state: &State, root: bool) -> Result<bool, LabError> {
+    let failed = |what: String, error: io::Error| LabError::kernel(what, error);
+    let none = None::<&str>;
+    if root {
+        fs::create_dir_all("/run/netns")
+            .map_err(|error| failed("making /run/netns".to_owned(), error))?;
+    } else {
+        // In our own mount namespace, over the host's directory, where there is one.
+        let options = Some("mode=0755");
+        if mount(
+            Some("tmpfs"),
+            "/run/netns",
+            Some("tmpfs"),
+            MsFlags::empty(),
+            options,
+        )
+        .is_err()
+        {
+            return Ok(false);
+        }
+    }
+    for (node, name) in lab.topology().nodes.iter().zip(&state.names) {
+        let what = format!(
+            "giving the namespace of `{}` the name {}",
+            node.name,
+            name.path.display()
+        );
+        File::options()
+            .write(true)
+            .create_new(true)
+            .open(&name.path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => wrong(
+                    format!("{what}: that name is taken"),
+                    "choose another name for the lab, or remove it with `ip netns del`",
+                ),
+                _ => failed(what.clone(), error),
+            })?;
+        let source = format!(
+            "/proc/self/fd/{}",
+            lab.namespace(&node.name)?.as_fd().as_raw_fd()
+        );
+        mount(
+            Some(source.as_str()),
+            &name.path,
+            none,
+            MsFlags::MS_BIND,
+            none,
+        )
+        .map_err(|errno| failed(what, errno.into()))?;
+    }
+    Ok(true)
+}
+
+/// Whether this is root, and not the root of a user namespace.
+fn is_root_of_the_host() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Damage from words as in the topology.
+fn impairment(set: &[(String, String)]) -> Result<Impairment, LabError> {
+    let mut text = String::from("impair:\n");
+    for (key, value) in set {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "%.-".contains(c);
+        if key.is_empty() || value.is_empty() || !key.chars().chain(value.chars()).all(plain) {
+            return Err(wrong(
+                format!("`{key}={value}` is no damage"),
+                "write loss=5%, delay=20ms, jitter=5ms, duplicate=1%, reorder=1%, corrupt=0.1%, rate=10mbit or seed=7",
+            ));
+        }
+        text.push_str(&format!("  {key}: {value}\n"));
+    }
+    Impairment::from_words(&text)
+        .map_err(|message| wrong(message, "the words are those of `impair` in a topology"))
+}
+
+/// Damage in words as in the topology.
+fn words(impairment: &Impairment) -> Vec<(String, String)> {
+    let percent = |share: f64| (share > 0.0).then(|| format!("{}%", share * 100.0));
+    let time = |time: Duration| (!time.is_zero()).then(|| format!("{}us", time.as_micros()));
+    [
+        ("loss", percent(impairment.loss)),
+        ("delay", time(impairment.delay)),
+        ("jitter", time(impairment.jitter)),
+        ("duplicate", percent(impairment.duplicate)),
+        ("reorder", percent(impairment.reorder)),
+        ("corrupt", percent(impairment.corrupt)),
+        ("rate", impairment.rate.map(|rate| format!("{rate}bit"))),
+        (
+            "seed",
+            (impairment.seed != 0).then(|| impairment.seed.to_string()),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+    .collect()
+}
+
+/// Used by clients as well: the socket of a lab.
+pub(super) fn connect(directory: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(directory.join("admin.sock"))
+}

@@ -1,0 +1,232 @@
+//! What a named lab leaves on the host, written down exactly: so that after a crash all of it is found and removed, and
+//! nothing else.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use super::wrong;
+use crate::lab::LabError;
+
+/// The version of `state.json`.
+const FORMAT: u32 = 1;
+
+/// Who holds a lab, and what is on the host because of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct State {
+    pub(crate) format: u32,
+    pub(crate) name: String,
+    /// The holder's process id and its start time, which together are used once per boot.
+    pub(crate) holder: u32,
+    pub(crate) started: u64,
+    pub(crate) boot: String,
+    /// Names of namespaces under /run/netns.
+    pub(crate) names: Vec<Name>,
+}
+
+/// A file under /run/netns on which a namespace is mounted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Name {
+    pub(crate) path: PathBuf,
+    /// Device and inode of the namespace.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl State {
+    /// A state with the calling process as holder.
+    pub(crate) fn of_this_process(name: &str) -> io::Result<State> {
+        Ok(State {
+            format: FORMAT,
+            name: name.to_owned(),
+            holder: std::process::id(),
+            started: start_time(std::process::id())?,
+            boot: boot_id()?,
+            names: Vec::new(),
+        })
+    }
+
+    pub(crate) fn read(directory: &Path) -> io::Result<State> {
+        let text = fs::read(directory.join("state.json"))?;
+        serde_json::from_slice(&text).map_err(io::Error::from)
+    }
+
+    /// Written whole or not at all.
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
+        let new = directory.join("state.json.new");
+        fs::write(&new, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(new, directory.join("state.json"))
+    }
+
+    /// Whether the holder still lives: the same process of the same boot.
+    pub(crate) fn is_alive(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot)
+            && start_time(self.holder).is_ok_and(|started| started == self.started)
+    }
+
+    /// Removes the names from /run/netns: those that are still exactly what was written down.
+    pub(crate) fn remove_names(&self) {
+        for name in &self.names {
+            let Ok(found) = fs::symlink_metadata(&name.path) else {
+                continue;
+            };
+            let ours = found.dev() == name.device && found.ino() == name.inode;
+            if ours {
+                let _ = umount2(&name.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+            }
+            // What the mount covered, or what was made ready for it: an empty file.
+            let rest = fs::symlink_metadata(&name.path);
+            if rest.is_ok_and(|file| file.is_file() && file.len() == 0 && file.dev() != name.device)
+            {
+                let _ = fs::remove_file(&name.path);
+            }
+        }
+    }
+}
+
+/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)).
+fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the program's name in brackets, in which anything may stand.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = rest.split_whitespace();
+    if fields.next() == Some("Z") {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    fields
+        .nth(18)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn boot_id() -> io::Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim().to_owned())
+}
+
+/// Where the states of a program's named labs are.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    directory: PathBuf,
+}
+
+impl Registry {
+    /// The registry of a program: `/run/PROGRAM` for root, `$XDG_RUNTIME_DIR/PROGRAM` or `/tmp/PROGRAM-UID` for others.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or is somebody else's.
+    pub fn of(program: &str) -> Result<Registry, LabError> {
+        let uid = geteuid();
+        let directory = if uid.is_root() {
+            PathBuf::from("/run").join(program)
+        } else {
+            match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+                Some(own) if own.is_absolute() && own.is_dir() => own.join(program),
+                _ => PathBuf::from(format!("/tmp/{program}-{uid}")),
+            }
+        };
+        Registry::at(directory)
+    }
+
+    /// A registry in a directory of choice, which is made if it is not there.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or is somebody else's.
+    pub fn at(directory: impl Into<PathBuf>) -> Result<Registry, LabError> {
+        let directory = directory.into();
+        let failed = |error| LabError::kernel(format!("making {}", directory.display()), error);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(failed)?;
+        let found = fs::symlink_metadata(&directory).map_err(failed)?;
+        if !found.is_dir() || found.uid() != geteuid().as_raw() {
+            return Err(wrong(
+                format!("{} is not a directory of this user", directory.display()),
+                "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
+            ));
+        }
+        Ok(Registry { directory })
+    }
+
+    pub(crate) fn directory_of(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The names of all labs that are up, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, LabError> {
+        let failed =
+            |error| LabError::kernel(format!("reading {}", self.directory.display()), error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if State::read(&entry.path()).is_ok_and(|state| state.is_alive()) {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes what labs left whose holder has died, and says which those were. Only what is written down in a state, and
+    /// still is what was written down, is touched.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn clean(&self) -> Result<Vec<String>, LabError> {
+        let failed =
+            |error| LabError::kernel(format!("reading {}", self.directory.display()), error);
+        let mut cleaned = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Ok(state) = State::read(&path) else {
+                continue;
+            };
+            if !state.is_alive() {
+                state.remove_names();
+                remove_directory(&path);
+                cleaned.push(state.name);
+            }
+        }
+        Ok(cleaned)
+    }
+}
+
+/// Removes the directory of a lab: the files that a holder makes, and no others.
+pub(crate) fn remove_directory(directory: &Path) {
+    let logs = directory.join("logs");
+    for entry in fs::read_dir(&logs).into_iter().flatten().flatten() {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "log")
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let _ = fs::remove_dir(logs);
+    let socket = directory.join("admin.sock");
+    if fs::symlink_metadata(&socket).is_ok_and(|file| file.file_type().is_socket()) {
+        let _ = fs::remove_file(socket);
+    }
+    for file in [
+        "holder.log",
+        "topology.yaml",
+        "state.json.new",
+        "state.json",
+    ] {
+        let _ = fs::remove_file(directory.join(file));
+    }
+    let _ = fs::remove_dir(directory);
+}

@@ -1,0 +1,292 @@
+//! Named labs: they outlive the command, others find them, and what a crash leaves is found and removed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use harness::named::{LinkChange, NamedOptions, Registry, Service, up};
+use harness::{Exit, Program};
+use nix::sys::signal::Signal;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "named::a_lab_lives_and_is_commanded",
+        a_lab_lives_and_is_commanded,
+    ),
+    ("named::a_name_is_given_once", a_name_is_given_once),
+    (
+        "named::what_a_crash_leaves_is_removed",
+        what_a_crash_leaves_is_removed,
+    ),
+    (
+        "named::a_lab_that_does_not_come_up_leaves_nothing",
+        a_lab_that_does_not_come_up_leaves_nothing,
+    ),
+];
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A registry of its own for a test, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(test: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("harness-{test}-{}", std::process::id()));
+        Scratch(path)
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::at(&self.0).unwrap()
+    }
+
+    /// Runs `up` in a process of its own, as a command would.
+    fn up(&self, name: &str, shell: &str) -> (bool, String) {
+        let mut command = crate::leaks::again("named-up", &format!("named-{}", std::process::id()));
+        run(command.args([self.0.to_str().unwrap(), name, shell]))
+    }
+
+    fn exec(&self, name: &str, node: &str, shell: &str) -> (bool, String) {
+        let mut command = crate::leaks::again("named-exec", "named");
+        run(command.args([self.0.to_str().unwrap(), name, node, shell]))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let registry = self.registry();
+        for name in registry.names().unwrap() {
+            registry.open(&name).unwrap().down().unwrap();
+        }
+        let _ = registry.clean();
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// The part of the command `up`.
+pub(crate) fn play_up() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let topology = crate::leaks::topology();
+    let options = NamedOptions {
+        name: arguments[2].clone(),
+        services: vec![Service {
+            node: "a".to_owned(),
+            program: Program::new(["sh", "-c", &arguments[3]]).named("service"),
+            ready: Some("ready".to_owned()),
+        }],
+        ready_timeout: Duration::from_secs(5),
+        ..NamedOptions::new(&topology)
+    };
+    match up(&Registry::at(&arguments[1]).unwrap(), &topology, options) {
+        Ok(lab) => {
+            println!("{} is up", lab.name());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The part of the command `exec`.
+pub(crate) fn play_exec() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let lab = Registry::at(&arguments[1])
+        .unwrap()
+        .open(&arguments[2])
+        .unwrap();
+    let argv = ["bash", "-c", &arguments[4]].map(str::to_owned);
+    match lab.exec(&arguments[3], &argv) {
+        Ok(Exit::Code(code)) => ExitCode::from(code as u8),
+        other => panic!("{other:?}"),
+    }
+}
+
+const SERVICE: &str = "echo $$ > /run/service.pid; echo ready; exec sleep 1000";
+
+fn a_lab_lives_and_is_commanded() {
+    let scratch = Scratch::new("life");
+    let (ok, text) = scratch.up("one", SERVICE);
+    assert!(ok, "{text}");
+    let registry = scratch.registry();
+    assert_eq!(registry.names().unwrap(), ["one"]);
+    let lab = registry.only().unwrap();
+    let status = lab.status().unwrap();
+    assert_eq!(status.topology, "victim");
+    let nodes: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(nodes, ["a", "r", "b"]);
+    let service = &status.nodes[0].services[0];
+    assert_eq!((service.name.as_str(), service.exit), ("service", None));
+    assert_eq!(
+        status.links[1].impair,
+        [("delay".to_owned(), "1000us".to_owned())]
+    );
+
+    // exec sees the node's network, files and processes, and gives its exit code back.
+    let (ok, text) = scratch.exec(
+        "one",
+        "a",
+        "hostname; ip -br a; cat /run/service.pid; ls /proc/$(cat /run/service.pid)/exe",
+    );
+    assert!(
+        ok && text.starts_with("a\n") && text.contains("10.0.1.2/24"),
+        "{text}"
+    );
+    let (ok, _) = scratch.exec("one", "a", "exit 7");
+    assert!(!ok);
+
+    // A capture of the running lab.
+    let mut capture = lab.capture(&["ar".to_owned()]).unwrap();
+    let (ok, text) = scratch.exec("one", "a", "echo hello > /dev/udp/10.0.1.1/9");
+    assert!(ok, "{text}");
+    let hello = |p: &harness::Packet| p.data.ends_with(b"hello\n") && p.from_node() == Some("a");
+    let deadline = Instant::now() + LONG;
+    while !capture.next(Duration::from_millis(100)).iter().any(hello) {
+        assert!(Instant::now() < deadline, "the packet was not captured");
+    }
+    let (_, drops) = capture.finish();
+    assert_eq!(drops, []);
+
+    // Links.
+    let pull = LinkChange {
+        up: Some(false),
+        ..LinkChange::default()
+    };
+    lab.change_link("ar", pull).unwrap();
+    assert!(!lab.status().unwrap().links[0].up);
+    let (_, text) = scratch.exec("one", "a", "cat /sys/class/net/ar/carrier");
+    assert_eq!(text.trim(), "0");
+    let change = |key: &str, value: &str| LinkChange {
+        set: vec![(key.to_owned(), value.to_owned())],
+        ..LinkChange::default()
+    };
+    lab.change_link("rb", change("loss", "5%")).unwrap();
+    let set = &lab.status().unwrap().links[1].impair;
+    assert_eq!(set.len(), 2, "{set:?}");
+    lab.change_link("rb", change("delay", "none")).unwrap();
+    assert_eq!(
+        lab.status().unwrap().links[1].impair,
+        [("loss".to_owned(), "5%".to_owned())]
+    );
+    for (key, value) in [("loss", "five"), ("los", "5%"), ("delay", "1\n  x: y")] {
+        let error = lab.change_link("rb", change(key, value)).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+    }
+    let error = lab
+        .change_link("nope", LinkChange::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("its links are ar, rb"), "{error}");
+
+    // Programs.
+    let pid = |lab: &harness::named::NamedLab| lab.status().unwrap().nodes[0].services[0].pid;
+    let before = pid(&lab);
+    lab.restart("a").unwrap();
+    assert_ne!(pid(&lab), before);
+    lab.kill("a", Signal::SIGKILL).unwrap();
+    let deadline = Instant::now() + LONG;
+    while lab.status().unwrap().nodes[0].services[0].exit != Some(Exit::Signal(9)) {
+        assert!(Instant::now() < deadline);
+    }
+    assert!(
+        std::fs::read_to_string(lab.logs().join("a.service-2.log"))
+            .unwrap()
+            .contains("ready")
+    );
+    let error = lab.restart("b").unwrap_err().to_string();
+    assert!(error.contains("has no program"), "{error}");
+
+    let holder = lab.status().unwrap().holder;
+    lab.down().unwrap();
+    assert!(!Path::new(&format!("/proc/{holder}/ns")).exists() || is_dead(holder));
+    assert_eq!(registry.names().unwrap(), Vec::<String>::new());
+    assert!(names_of("one").is_empty());
+    assert!(registry.open("one").is_err());
+}
+
+fn is_dead(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// What is under /run/netns because of a lab.
+fn names_of(lab: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(&format!("{lab}-")))
+        .collect()
+}
+
+fn a_name_is_given_once() {
+    let scratch = Scratch::new("twice");
+    assert!(scratch.up("same", SERVICE).0);
+    let (ok, text) = scratch.up("same", SERVICE);
+    assert!(!ok && text.contains("`same` is up"), "{text}");
+    let (ok, text) = scratch.up("other", SERVICE);
+    assert!(ok, "labs of different names live side by side: {text}");
+    let registry = scratch.registry();
+    assert_eq!(registry.names().unwrap(), ["other", "same"]);
+    let error = registry.only().unwrap_err().to_string();
+    assert!(
+        error.contains("several labs are up: other, same"),
+        "{error}"
+    );
+    assert!(
+        registry.open("same").unwrap().status().is_ok(),
+        "the first one is not disturbed"
+    );
+    let (ok, text) = scratch.up("bad/name", SERVICE);
+    assert!(!ok && text.contains("cannot be the name"), "{text}");
+}
+
+fn what_a_crash_leaves_is_removed() {
+    let scratch = Scratch::new("crash");
+    assert!(scratch.up("crashed", SERVICE).0);
+    assert!(scratch.up("alive", SERVICE).0);
+    let registry = scratch.registry();
+    let status = registry.open("crashed").unwrap().status().unwrap();
+    let service = status.nodes[0].services[0].pid;
+    let holder = nix::unistd::Pid::from_raw(status.holder as i32);
+    nix::sys::signal::kill(holder, Signal::SIGKILL).unwrap();
+    let deadline = Instant::now() + LONG;
+    while !(is_dead(status.holder) && is_dead(service)) {
+        assert!(Instant::now() < deadline, "holder or program survived");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(registry.names().unwrap(), ["alive"]);
+    // A file with a name like ours that is not ours stays.
+    let foreign = Path::new("/run/netns/crashed-foreign");
+    let has_foreign = std::fs::write(foreign, "").is_ok();
+    assert_eq!(registry.clean().unwrap(), ["crashed"]);
+    if has_foreign {
+        assert_eq!(names_of("crashed"), ["crashed-foreign"]);
+        std::fs::remove_file(foreign).unwrap();
+    }
+    assert!(!scratch.0.join("crashed").exists());
+    assert!(registry.open("alive").unwrap().status().is_ok());
+    // The next `up` does the same by itself.
+    assert!(scratch.up("crashed", SERVICE).0);
+}
+
+fn a_lab_that_does_not_come_up_leaves_nothing() {
+    let scratch = Scratch::new("fails");
+    let (ok, text) = scratch.up("fails", "echo oh no; exit 3");
+    assert!(
+        !ok && text.contains("oh no") && text.contains("exit code 3"),
+        "{text}"
+    );
+    assert!(!scratch.0.join("fails").exists());
+    assert!(names_of("fails").is_empty());
+}
