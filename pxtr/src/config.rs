@@ -38,7 +38,7 @@ pub struct Config {
     pub rlocs: Spanned<Vec<Spanned<IpAddr>>>,
     /// Where misses are asked, in order of preference.
     #[serde(default)]
-    pub map_resolvers: Vec<IpAddr>,
+    pub map_resolvers: Vec<Spanned<IpAddr>>,
     /// What happens to packets whose mapping is not known yet.
     #[serde(default)]
     pub on_miss: OnMiss,

@@ -265,10 +265,9 @@ where
         let mut own = self
             .core
             .settings()
-            .rlocs
-            .iter()
+            .rlocs_up()
             .filter(|rloc| rloc.is_ipv4() == peer.is_ipv4());
-        let first = own.next().copied();
+        let first = own.next();
         first.filter(|_| own.next().is_none())
     }
 

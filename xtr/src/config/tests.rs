@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::shell::Host;
 
 const TWO_SITES: &str = "
 eid-prefixes:
@@ -51,6 +54,8 @@ fn wrong_values_name_the_line() {
 fn locators_are_checked() {
     let inside = error(&TWO_SITES.replace("192.0.2.1,", "10.1.0.7,"));
     assert!(inside.contains("outside of all EID-Prefixes"), "{inside}");
+    let server = error(&TWO_SITES.replace("address: 198.51.100.10,", "address: 10.1.0.8,"));
+    assert!(server.starts_with("xtr.yaml:6:"), "{server}");
     let multicast = error(&TWO_SITES.replace("192.0.2.1,", "224.0.0.7,"));
     assert!(multicast.contains("unicast"), "{multicast}");
 }

@@ -221,6 +221,14 @@ impl Core {
     }
 
     fn hold_locator(&mut self, address: IpAddr, up: bool) {
+        if self.settings.is_own(address) {
+            if up {
+                self.settings.held_down.remove(&address);
+            } else {
+                self.settings.held_down.insert(address);
+            }
+            self.show_all_entries();
+        }
         let mut changed = Vec::new();
         for prefix in self.database.prefixes() {
             let Some(local) = self.database.locals.get_mut(&prefix) else {
@@ -363,6 +371,10 @@ impl Core {
         }
         self.leave_map_servers(&settings);
         let old = std::mem::replace(&mut self.settings, settings);
+        self.settings.held_down.clone_from(&old.held_down);
+        if self.settings.rlocs != old.rlocs {
+            self.show_all_entries();
+        }
         self.requests.reconfigure(&self.settings);
         let mut changed = Vec::new();
         for mapping in self.settings.database.clone() {

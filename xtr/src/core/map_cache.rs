@@ -324,6 +324,14 @@ impl Core {
         }
     }
 
+    /// Puts every entry into the packet path again: our own locators changed.
+    pub(super) fn show_all_entries(&mut self) {
+        for prefix in self.cache.entries.prefixes() {
+            self.show_entry(&prefix);
+        }
+        self.show_petrs();
+    }
+
     /// Puts every entry that uses a locator into the packet path again: its state changed.
     pub(super) fn show_users(&mut self, rloc: IpAddr) {
         let users: Vec<EidPrefix> = self

@@ -301,15 +301,13 @@ impl Core {
 
     /// A Map-Request with our ITR-RLOCs and one question, all bits clear.
     pub(super) fn plain_request(&self, question: EidPrefix, nonce: u64) -> MapRequest {
+        let mut rlocs: Vec<IpAddr> = self.settings.rlocs_up().take(32).collect();
+        if rlocs.is_empty() {
+            rlocs = self.settings.rlocs.iter().copied().take(32).collect();
+        }
         MapRequest {
             nonce,
-            itr_rlocs: self
-                .settings
-                .rlocs
-                .iter()
-                .take(32)
-                .map(|rloc| Address::from(*rloc))
-                .collect(),
+            itr_rlocs: rlocs.into_iter().map(Address::from).collect(),
             records: vec![EidQuery::new(question)],
             ..MapRequest::default()
         }

@@ -1,5 +1,6 @@
 //! What the core is told to do: the configuration after reading, with every default filled in.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Settings {
     pub role: Role,
     /// Own locators: sources of control messages and data, ITR-RLOCs of Map-Requests.
     pub rlocs: Vec<IpAddr>,
+    /// Those of them that an operator holds down: not used as source or ITR-RLOC as long as there is another.
+    pub held_down: BTreeSet<IpAddr>,
     /// The database: local EID-Prefixes and their locator-sets.
     pub database: Vec<LocalMapping>,
     /// Where the database is registered.
@@ -184,11 +187,19 @@ impl Settings {
         self.rlocs.contains(&address)
     }
 
-    /// Our own locator of the family of `peer`.
-    pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
+    /// Own locators that are not held down.
+    pub fn rlocs_up(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.rlocs
             .iter()
             .copied()
-            .find(|own| own.is_ipv4() == peer.is_ipv4())
+            .filter(|own| !self.held_down.contains(own))
+    }
+
+    /// Our own locator of the family of `peer`; one that is held down only where there is no other.
+    pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
+        let of_family = |own: &IpAddr| own.is_ipv4() == peer.is_ipv4();
+        self.rlocs_up()
+            .find(of_family)
+            .or_else(|| self.rlocs.iter().copied().find(of_family))
     }
 }

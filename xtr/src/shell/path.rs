@@ -45,9 +45,8 @@ fn policy(settings: &Settings) -> Policy {
 fn source_toward(rloc: IpAddr, settings: &Settings) -> Option<IpAddr> {
     let first = settings.source_for(rloc)?;
     let several = settings
-        .rlocs
-        .iter()
-        .any(|own| *own != first && own.is_ipv4() == rloc.is_ipv4());
+        .rlocs_up()
+        .any(|own| own != first && own.is_ipv4() == rloc.is_ipv4());
     if !several || rloc.is_unspecified() {
         return Some(first);
     }
@@ -57,7 +56,7 @@ fn source_toward(rloc: IpAddr, settings: &Settings) -> Option<IpAddr> {
         Ok(socket.local_addr()?.ip())
     });
     match routed {
-        Ok(source) if settings.is_own(source) => Some(source),
+        Ok(source) if settings.rlocs_up().any(|own| own == source) => Some(source),
         _ => Some(first),
     }
 }

@@ -223,3 +223,23 @@ fn broken_messages_are_counted_by_reason() {
     assert!(bench.replies().is_empty());
     assert!(bench.count("control-malformed") > 0);
 }
+
+#[test]
+fn a_locator_held_down_is_not_used_any_more() {
+    let mut two = settings();
+    two.rlocs.push(ip("192.0.2.9"));
+    two.database[0].locators.push(own_locator("192.0.2.9"));
+    let mut bench = Bench::new(two);
+    bench.miss("203.0.113.20");
+    assert_eq!(bench.requests()[0].2.itr_rlocs.len(), 2);
+    bench.event(Event::Change(crate::core::Change::Locator {
+        address: ip(OWN),
+        up: false,
+    }));
+    bench.sent();
+    bench.miss("203.0.113.21");
+    let request = bench.requests().pop().unwrap().2;
+    assert_eq!(request.itr_rlocs, [Address::from(ip("192.0.2.9"))]);
+    let source = bench.core.settings().source_for(ip(PEER));
+    assert_eq!(source, Some(ip("192.0.2.9")));
+}

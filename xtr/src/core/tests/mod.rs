@@ -9,7 +9,7 @@ mod registration;
 mod sequences;
 mod smr;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub(super) fn settings() -> Settings {
         edition: Edition::Rfc6830,
         role: Role::Xtr,
         rlocs: vec![ip(OWN)],
+        held_down: BTreeSet::new(),
         database: vec![own_mapping("10.1.0.0/24")],
         map_servers: vec![MapServer {
             address: ip(MAP_SERVER),
