@@ -185,6 +185,12 @@ impl DataPlane {
         let (v4, v6) = config.families();
         let pool = PortPool::new(config.source_ports, v4, v6)
             .map_err(refused("opening the sockets of the source ports"))?;
+        for rloc in &config.rlocs {
+            // An address that is not there yet is tried again with the first packet.
+            if let Err(error) = pool.raw(*rloc) {
+                tracing::warn!(%rloc, %error, "cannot send from this locator now");
+            }
+        }
         let icmp = IcmpSockets::new().map_err(refused("opening an ICMP socket"))?;
         let join = config.offload == Offload::Auto;
         let shared = Arc::new(Shared {

@@ -1,0 +1,135 @@
+//! What belongs to the kernel stays the kernel's, and nothing is left behind.
+
+use harness::{Lab, Program};
+use nix::sys::signal::Signal;
+use xtr::forwarding::{Counter, Decision, Policy};
+
+use crate::Test;
+use crate::stage::{SOON, Stage, eids, from_host, holds, ip, lab, start};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "natively_forward_is_the_kernels_and_more_specifics_are_not",
+        native,
+    ),
+    ("other_sources_never_reach_the_packet_path", other_sources),
+    ("stopping_leaves_nothing_behind", stop),
+    ("a_killed_run_is_cleared_by_the_next", killed),
+];
+
+fn is_native(packet: &[u8], mark: &[u8]) -> bool {
+    holds(packet, mark) && packet[9] == 17 && packet[12..16] == [10, 1, 0, 10]
+}
+
+fn native() {
+    let stage = Stage::up();
+    stage.map("20.2.0.0/16", "192.0.2.1");
+    stage.install("20.0.0.0/8", Decision::NativelyForward);
+    stage.inject("host", &from_host("20.1.0.7", 64, b"native"));
+    stage.seen("core", "xtr", "a native packet", |p| {
+        is_native(p, b"native")
+    });
+    stage.inject("host", &from_host("20.2.0.7", 64, b"mapped"));
+    let seen = stage.seen("core", "xtr", "an encapsulated packet", |p| {
+        holds(p, b"mapped")
+    });
+    assert!(!is_native(&seen, b"mapped"));
+    // Learned after the less specific negative entry, and forgotten again.
+    stage.map("20.3.0.0/16", "192.0.2.1");
+    stage.inject("host", &from_host("20.3.0.7", 64, b"later"));
+    let seen = stage.seen("core", "xtr", "an encapsulated packet", |p| {
+        holds(p, b"later")
+    });
+    assert!(!is_native(&seen, b"later"));
+    stage.plane.withdraw(&eids("20.3.0.0/16")).unwrap();
+    stage.inject("host", &from_host("20.3.0.7", 64, b"again"));
+    stage.seen("core", "xtr", "a native packet", |p| is_native(p, b"again"));
+    assert_eq!(
+        stage.count(Counter::NativeInPath),
+        0,
+        "the kernel forwarded it itself"
+    );
+    // Without the negative entry it is a miss again.
+    stage.plane.withdraw(&eids("20.0.0.0/8")).unwrap();
+    stage.inject("host", &from_host("20.1.0.7", 64, b"missed"));
+    assert!(stage.events.recv_timeout(SOON).is_some());
+    assert_eq!(stage.count(Counter::Encapsulated), 2);
+}
+
+fn other_sources() {
+    let stage = Stage::up();
+    stage.map("10.2.0.0/16", "192.0.2.1");
+    let before = stage.count(Counter::SourceNotEid);
+    let packet = lisp::ip::udp_packet(ip("172.30.0.10"), ip("10.2.0.7"), 1, 2, 64, b"stranger");
+    stage.inject("host", &packet);
+    let seen = stage.seen("core", "xtr", "the stranger's packet", |p| {
+        holds(p, b"stranger")
+    });
+    assert_eq!(seen[12..16], [172, 30, 0, 10], "no outer header");
+    assert_eq!(stage.count(Counter::SourceNotEid), before);
+    assert_eq!(stage.count(Counter::Encapsulated), 0);
+}
+
+/// Rules, routes and links of the router, as `ip` shows them.
+fn state(lab: &Lab) -> String {
+    let mut text = String::new();
+    for command in [
+        "rule",
+        "-6 rule",
+        "route show table all",
+        "-6 route show table all",
+        "-br link",
+    ] {
+        let argv = ["ip"].into_iter().chain(command.split(' '));
+        let output = lab.exec("xtr", argv, SOON).unwrap();
+        assert!(output.exit.success(), "ip {command}");
+        text.push_str(&String::from_utf8_lossy(&output.stdout));
+    }
+    // Neighbour discovery may add what it learns on its own.
+    let lines: Vec<&str> = text.lines().filter(|l| !l.contains("multicast")).collect();
+    lines.join("\n")
+}
+
+fn stop() {
+    let lab = lab();
+    let before = state(&lab);
+    let (plane, events) = start(&lab, Policy::default());
+    plane
+        .install(eids("20.0.0.0/8"), Decision::NativelyForward, None)
+        .unwrap();
+    assert_ne!(state(&lab), before);
+    drop(plane);
+    drop(events);
+    assert_eq!(state(&lab), before);
+}
+
+fn killed() {
+    let lab = lab();
+    let before = state(&lab);
+    let forwarder = || {
+        let argv = [
+            env!("CARGO_BIN_EXE_xtr-bench"),
+            "forward",
+            "--quiet",
+            "--rloc",
+            "192.0.2.2",
+            "--local",
+            "10.1.0.0/24",
+            "--map",
+            "20.0.0.0/8=native",
+        ];
+        let handle = lab.spawn("xtr", Program::new(argv)).unwrap();
+        handle.wait_log("ready", SOON).unwrap();
+        handle
+    };
+    forwarder().stop(Signal::SIGKILL, SOON);
+    let left = state(&lab);
+    assert_ne!(
+        left, before,
+        "a killed run leaves its rule: this is what the next one has to find"
+    );
+    let (plane, events) = start(&lab, Policy::default());
+    drop(plane);
+    drop(events);
+    assert_eq!(state(&lab), before);
+}
