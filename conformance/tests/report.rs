@@ -34,6 +34,7 @@ fn run(implementation: &str, cases: Vec<CaseReport>) -> Run {
         edition: "6830".to_owned(),
         header: Default::default(),
         cases,
+        kills: Vec::new(),
     }
 }
 
@@ -161,12 +162,14 @@ fn html_is_one_file_and_the_same_every_time() {
             sabotage: "sets the outer TTL to 64".into(),
             killed: true,
             by: vec!["rfc6830-5.3-ttl-copy-encap".into()],
+            missed: vec![],
         },
         Kill {
             case: "rfc6830::s5_3::outer_header".into(),
             sabotage: "sends from port 4341".into(),
             killed: false,
             by: vec![],
+            missed: vec![],
         },
     ];
     let page = report::html::html(&report, catalogue());
@@ -213,6 +216,7 @@ fn nothing_that_a_run_says_becomes_markup() {
         sabotage: evil.to_owned(),
         killed: false,
         by: vec![evil.to_owned()],
+        missed: vec![],
     });
     let page = report::html::html(&report, catalogue());
     assert_eq!(

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use conformance::catalogue::{catalogue, coverage};
-use conformance::report::model::{Kill, Report};
+use conformance::report::model::Report;
 use conformance::report::table::{Style, table};
 use conformance::report::{html, junit, load, merge};
 
@@ -12,7 +12,7 @@ use super::Exit;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folders that `lisplab test --out` wrote: shards, machines, implementations.
+    /// Folders that `lisplab test --out` or `lisplab sabotage --out` wrote: shards, machines, implementations.
     #[arg(required = true, value_name = "DIR")]
     runs: Vec<PathBuf>,
     /// Write one self-contained HTML file.
@@ -24,9 +24,6 @@ pub(crate) struct Args {
     /// Print a table (what is done when no other form is asked for).
     #[arg(long)]
     table: bool,
-    /// What `lisplab sabotage --json` wrote, for the kill matrix of the HTML file.
-    #[arg(long, value_name = "FILE")]
-    sabotage: Option<PathBuf>,
     /// The date to print in the HTML file; none is printed otherwise, so that the same runs give the same file.
     #[arg(long, value_name = "TEXT", default_value = "")]
     date: String,
@@ -54,12 +51,6 @@ fn report(args: &Args) -> Result<Exit, String> {
         .map_err(|error| error.to_string())?;
     let mut report = merge(runs);
     report.date.clone_from(&args.date);
-    report.kills = args
-        .sabotage
-        .as_deref()
-        .map(kills)
-        .transpose()?
-        .unwrap_or_default();
     count_coverage(&mut report);
     if let Some(file) = &args.html {
         write(file, &html::html(&report, catalogue()))?;
@@ -96,25 +87,6 @@ fn count_coverage(report: &mut Report) {
         cases,
         by_invariant.iter().map(String::as_str),
     ));
-}
-
-/// Reads the outcomes of sabotages.
-fn kills(file: &Path) -> Result<Vec<Kill>, String> {
-    #[derive(serde::Deserialize)]
-    struct Sabotages {
-        #[serde(default)]
-        sabotages: Vec<Kill>,
-    }
-    let wrong = |problem: String| {
-        format!(
-            "{}: {problem}\n  hint: give what `lisplab sabotage --json` printed",
-            file.display()
-        )
-    };
-    let text = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let found: Sabotages = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("not the outcome of sabotages: {error}")))?;
-    Ok(found.sabotages)
 }
 
 fn write(file: &Path, text: &str) -> Result<(), String> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::model::{Capture, CaseReport, Evidence, Header, Log, Run};
+use super::model::{Capture, CaseReport, Evidence, Header, Kill, Log, Run};
 use crate::draw::ladder::seconds;
 use crate::draw::{Graph, Ladder, Row};
 use crate::results::{CaseResult, RESULTS_FORMAT, Results};
@@ -61,18 +61,41 @@ pub fn load(folder: &Path, base: &Path) -> Result<Run, LoadError> {
     }
     let root = file.parent().unwrap_or(Path::new(".")).to_owned();
     let header = header(&results);
-    let mut cases: Vec<CaseReport> = results
+    let genuine = results
         .cases
         .into_iter()
+        .filter(|result| result.sabotage.is_none());
+    let mut cases: Vec<CaseReport> = genuine
         .map(|result| case(result, &results.implementation, &root, base))
         .collect();
     cases.sort_by(|a, b| a.id.cmp(&b.id));
+    let kills = kills(&root.join("sabotage.json"))?;
     Ok(Run {
         implementation: results.implementation,
         edition: results.edition.to_string(),
         header,
         cases,
+        kills,
     })
+}
+
+/// The outcomes of sabotages, where `lisplab sabotage` wrote the folder.
+fn kills(file: &Path) -> Result<Vec<Kill>, LoadError> {
+    #[derive(serde::Deserialize)]
+    struct Matrix {
+        sabotages: Vec<Kill>,
+    }
+    let wrong = |problem: String| LoadError {
+        file: file.display().to_string(),
+        problem,
+    };
+    if !file.exists() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let matrix: Matrix = serde_json::from_slice(&text)
+        .map_err(|error| wrong(format!("not a kill matrix: {error}")))?;
+    Ok(matrix.sabotages)
 }
 
 fn header(results: &Results) -> Header {

@@ -1,16 +1,21 @@
 //! Results of several shards, machines and implementations become one report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{CaseReport, Conflict, Report, Run, sentence};
 
 /// Merges runs. The order in which they are given changes nothing: runs are sorted by implementation and edition, cases
 /// by id. Where the same case was run more than once, the worse result is kept, and if the verdicts differ this is
-/// named as a conflict.
+/// named as a conflict. A run without cases (one of sabotages) gives its kill matrix and nothing else.
 pub fn merge(runs: impl IntoIterator<Item = Run>) -> Report {
     let mut merged: BTreeMap<(String, String), BTreeMap<String, Vec<CaseReport>>> = BTreeMap::new();
     let mut headers = BTreeMap::new();
+    let mut kills = BTreeSet::new();
     for run in runs {
+        kills.extend(run.kills);
+        if run.cases.is_empty() {
+            continue;
+        }
         let key = (run.implementation, run.edition);
         let header: &mut super::model::Header = headers.entry(key.clone()).or_default();
         for (name, values) in run.header.lines {
@@ -21,7 +26,10 @@ pub fn merge(runs: impl IntoIterator<Item = Run>) -> Report {
             cases.entry(case.id.clone()).or_default().push(case);
         }
     }
-    let mut report = Report::default();
+    let mut report = Report {
+        kills: kills.into_iter().collect(),
+        ..Report::default()
+    };
     for ((implementation, edition), cases) in merged {
         let header = headers
             .remove(&(implementation.clone(), edition.clone()))
@@ -31,6 +39,7 @@ pub fn merge(runs: impl IntoIterator<Item = Run>) -> Report {
             edition,
             header,
             cases: Vec::new(),
+            kills: Vec::new(),
         };
         for (id, mut results) in cases {
             results.sort_by(|a, b| rank(a).cmp(&rank(b)));

@@ -33,8 +33,10 @@ pub struct Run {
     pub edition: String,
     /// What is known about where and how it ran.
     pub header: Header,
-    /// In the order of their ids.
+    /// In the order of their ids; none that was sabotaged.
     pub cases: Vec<CaseReport>,
+    /// The sabotages of `lisplab sabotage`.
+    pub kills: Vec<Kill>,
 }
 
 /// About a run. Shards may differ, so each line holds all the different values.
@@ -126,6 +128,9 @@ pub struct Kill {
     /// Requirements that failed under it.
     #[serde(default)]
     pub by: Vec<String>,
+    /// Requirements that should have failed under it and did not.
+    #[serde(default)]
+    pub missed: Vec<String>,
 }
 
 /// Two results for the same case that do not agree. The worse one is kept.

@@ -1,6 +1,8 @@
+#![allow(dead_code)] // Each test binary uses its part.
 //! The sample runs: results and logs as files, captures made on the spot.
 
 mod conversation;
+pub(crate) mod webdriver;
 
 use conformance::report::{Report, load, merge};
 use conversation::Conversation;

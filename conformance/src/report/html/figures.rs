@@ -86,6 +86,7 @@ struct KillRow {
     sabotage: String,
     killed: bool,
     by: Vec<String>,
+    missed: Vec<String>,
 }
 
 pub(super) fn kills(report: &Report) -> Kills {
@@ -107,6 +108,7 @@ pub(super) fn kills(report: &Report) -> Kills {
                         sabotage: kill.sabotage.clone(),
                         killed: kill.killed,
                         by: kill.by.clone(),
+                        missed: kill.missed.clone(),
                     })
                     .collect(),
             })
