@@ -204,10 +204,11 @@ impl Holder {
             .map_err(|errno| failed("blocking signals", errno.into()))?;
         let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC)
             .map_err(|errno| failed("waiting for signals", errno.into()))?;
-        if !geteuid().is_root() {
+        let names_are_visible = is_root_of_the_host();
+        if !names_are_visible {
+            // Also as root of somebody's user namespace: what is mounted for the names is the holder's own.
             crate::host::enter()?;
         }
-        let names_are_visible = is_root_of_the_host();
         let logs = directory.join("logs");
         fs::create_dir(&logs).map_err(|error| failed("making the directory of the logs", error))?;
         let lab_options = LabOptions {
