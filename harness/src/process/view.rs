@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,9 @@ impl View {
                     let file = File::open(format!("/proc/{child}/ns/mnt"))?;
                     Ok(View(Arc::new(file.into())))
                 });
-                drop(hold_to);
+                // A word, not only the end of the pipe: a helper that another lab forks at this moment has inherited our
+                // end and, waiting for us in the same way, would keep it open for ever.
+                File::from(hold_to).write_all(&[0])?;
                 while nix::sys::wait::waitpid(child, None) == Err(nix::errno::Errno::EINTR) {}
                 view
             }
