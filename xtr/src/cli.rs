@@ -1,5 +1,6 @@
 //! The command line of `xtr`.
 
+mod lig;
 mod output;
 
 use std::net::IpAddr;
@@ -52,6 +53,8 @@ enum Command {
     /// Forget what was learned.
     #[command(subcommand)]
     Clear(ClearCommand),
+    /// Ask the mapping system for an EID and show the answer (RFC 6835); the daemon need not run.
+    Lig(lig::Lig),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -147,6 +150,7 @@ impl Cli {
                 let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
                 return output::print(what.command(), value, *json);
             }
+            Some(Command::Lig(lig)) => return lig.run(&Loaded::read(self.config()?)?),
             Some(Command::Database(command)) => command.request()?,
             Some(Command::Rloc(command)) => command.request(),
             Some(Command::Clear(ClearCommand::MapCache)) => Request::new("clear-map-cache"),

@@ -12,7 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daemon::log::Limiter;
 use daemon::signals::{self, Signals};
@@ -25,6 +25,7 @@ use crate::forwarding::{DataEvent, EventReceiver};
 use admin::{Admin, Order};
 use control_socket::ControlSockets;
 use path::PacketPath;
+pub(crate) use random::System;
 
 /// Datagrams, events or orders that are taken in one go before the others get their turn.
 const BATCH: usize = 256;
@@ -77,7 +78,7 @@ where
         settings,
         mut dataplane,
         admin_socket,
-    } = read(&host(&clock)?)?;
+    } = read(&Host::read()?)?;
     let sockets = ControlSockets::open()?;
     let (admin, orders) = Admin::start(&admin_socket)?;
     dataplane.rlocs.clone_from(&settings.rlocs);
@@ -85,7 +86,7 @@ where
     let core = Core::new(
         settings,
         sockets.client_port(),
-        Box::new(random::System::open()?),
+        Box::new(System::open()?),
         Box::new(path.traffic(clock)),
     );
     let mut shell = Shell {
@@ -108,22 +109,30 @@ where
     Ok(())
 }
 
-fn host(clock: &Clock) -> Result<Host, Failure> {
-    let interfaces = nix::ifaddrs::getifaddrs()
-        .map_err(|e| Failure::host("reading the addresses of the interfaces", e))?;
-    let addresses = interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+impl Host {
+    /// Reads the box's addresses and clock.
+    ///
+    /// # Errors
+    /// The system does not list its interfaces.
+    pub fn read() -> Result<Self, Failure> {
+        let interfaces = nix::ifaddrs::getifaddrs()
+            .map_err(|e| Failure::host("reading the addresses of the interfaces", e))?;
+        let addresses = interfaces
+            .filter_map(|interface| {
+                let address = interface.address?;
+                let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+                v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+            })
+            .filter(|address| !address.is_loopback())
+            .collect();
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Self {
+            addresses,
+            register_nonce: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
         })
-        .filter(|address| !address.is_loopback())
-        .collect();
-    let micros = clock.unix_nanos(clock.now()) / 1000;
-    Ok(Host {
-        addresses,
-        register_nonce: u64::try_from(micros).unwrap_or(u64::MAX),
-    })
+    }
 }
 
 impl<R> Shell<R>
@@ -280,7 +289,7 @@ where
     }
 
     fn reload(&mut self) {
-        match host(&self.clock).and_then(|host| (self.read)(&host)) {
+        match Host::read().and_then(|host| (self.read)(&host)) {
             Ok(Setup { settings, .. }) => {
                 self.path.reload(&settings);
                 self.feed(Event::Reload(Box::new(settings)));
@@ -292,10 +301,13 @@ where
     fn obey(&mut self, order: Order) {
         let now = self.clock.now();
         let answer = match order.change() {
-            Ok(Some(change)) => {
-                self.feed(Event::Change(change));
-                Ok(serde_json::Value::Null)
-            }
+            Ok(Some(change)) => match self.core.refusal(&change) {
+                Some(reason) => Err(reason),
+                None => {
+                    self.feed(Event::Change(change));
+                    Ok(serde_json::Value::Null)
+                }
+            },
             Ok(None) => admin::show(order.request(), now, &self.core, &self.path),
             Err(text) => Err(text),
         };

@@ -8,6 +8,7 @@ use daemon::Time;
 use lisp::EidPrefix;
 
 use super::eid_table::EidTable;
+use super::locator_set::is_locator;
 use super::settings::{LocalMapping, Settings};
 use super::{Action, Change, Core, Timer};
 use crate::forwarding::LocalEid;
@@ -163,6 +164,43 @@ impl Core {
         eid.report_senders =
             self.settings.glean || self.database.report_senders.contains_key(prefix);
         self.actions.push(Action::SetLocal(eid));
+    }
+
+    /// Why a change cannot be made: what was expected and what was found. None: it can.
+    pub fn refusal(&self, change: &Change) -> Option<String> {
+        let known = |prefix: &EidPrefix| {
+            let missing = self.database.locals.get(prefix).is_none();
+            missing.then(|| format!("expected an EID-Prefix of the database, found {prefix}"))
+        };
+        let reachable = |address: IpAddr| {
+            let inside = self.database.owner(0, address).map(|(prefix, _)| prefix);
+            if !is_locator(address) {
+                Some(format!("expected a unicast locator, found {address}"))
+            } else {
+                // RFC 6830 3: addresses from EID-Prefixes are never used as locators.
+                inside.map(|prefix| format!("expected a locator, found {address} of {prefix}"))
+            }
+        };
+        match change {
+            Change::Add(mapping) => mapping
+                .locators
+                .iter()
+                .find_map(|locator| reachable(locator.address)),
+            Change::Remove(prefix) => known(prefix),
+            Change::Move { from, to } => known(from).or_else(|| {
+                let taken = self.database.locals.get(to).is_some();
+                taken.then(|| {
+                    format!("expected a new EID-Prefix, found {to}, which is there already")
+                })
+            }),
+            Change::Locator { address, .. } => {
+                let mappings = || self.database.locals.iter().map(|(_, local)| &local.mapping);
+                let named = mappings().any(|m| m.locators.iter().any(|l| l.address == *address));
+                let missing = !named && !self.settings.is_own(*address);
+                missing.then(|| format!("expected a locator of the site, found {address}"))
+            }
+            Change::ClearMapCache => None,
+        }
     }
 
     pub(super) fn on_change(&mut self, change: Change) {

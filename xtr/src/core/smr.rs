@@ -232,13 +232,12 @@ impl Core {
         encapsulator: IpAddr,
     ) {
         self.counters.count("data-without-site-route");
-        let prefix = match self.database.owner(iid, eid) {
-            Some((prefix, local)) if !local.routed => prefix,
-            // The rest of the prefix is reachable: only this host is asked for again.
-            Some(_) => EidPrefix::host(iid, eid),
-            None => return,
-        };
-        self.solicit(prefix, encapsulator, Some(source), 1);
+        // Where only this host has no route, asking again would bring the same mapping.
+        if let Some((prefix, local)) = self.database.owner(iid, eid)
+            && !local.routed
+        {
+            self.solicit(prefix, encapsulator, Some(source), 1);
+        }
     }
 
     /// Data for an EID that is not here any more: its sender is told.

@@ -10,14 +10,14 @@ use crate::core::Random;
 const DEVICE: &str = "/dev/urandom";
 
 /// The system's cryptographic generator, read in blocks.
-pub(super) struct System {
+pub(crate) struct System {
     device: File,
     block: [u8; 1024],
     used: usize,
 }
 
 impl System {
-    pub(super) fn open() -> Result<Self, Failure> {
+    pub(crate) fn open() -> Result<Self, Failure> {
         let tried = || format!("opening {DEVICE} for nonces");
         let device = File::open(DEVICE).map_err(|e| Failure::host(tried(), e))?;
         let mut system = Self {

@@ -258,3 +258,27 @@ fn a_part_that_is_registered_elsewhere_goes_into_the_away_table() {
     assert_eq!(to, ip(PEER));
     assert_eq!(request.records[0].prefix(), Some(prefix("10.1.0.128/25")));
 }
+
+#[test]
+fn changes_that_make_no_sense_are_refused_with_a_reason() {
+    use crate::core::Change;
+    let bench = confirmed(settings());
+    let refused = |change: Change| bench.core.refusal(&change).expect("refused");
+    let unknown = refused(Change::Remove(prefix("10.9.0.0/24")));
+    assert!(unknown.contains("10.9.0.0/24"), "{unknown}");
+    let mut inside = own_mapping("10.2.0.0/24");
+    inside.locators = vec![own_locator("10.1.0.5")];
+    assert!(refused(Change::Add(inside)).contains("10.1.0.0/24"));
+    refused(Change::Move {
+        from: prefix("10.1.0.0/24"),
+        to: prefix("10.1.0.0/24"),
+    });
+    refused(Change::Locator {
+        address: ip("192.0.2.250"),
+        up: false,
+    });
+    assert_eq!(
+        bench.core.refusal(&Change::Remove(prefix("10.1.0.0/24"))),
+        None
+    );
+}
