@@ -135,11 +135,21 @@ fn junit_maps_every_verdict() {
     listed.expected = true;
     listed.result.expected_because = Some("issue 12".to_owned());
     known.cases.push(listed);
+    let mut stale = case("stale", Verdict::Pass);
+    stale.expected = false;
+    stale.result.expected = Verdict::Fail;
+    known.cases.push(stale);
     let xml = junit(&merge([known]), catalogue()).unwrap();
     keep("junit.xml", &xml);
+    let read = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    assert_eq!((read.tests, read.failures, read.errors), (8, 3, 1), "{xml}");
     assert!(
-        xml.contains(r#"tests="7" disabled="2" errors="1" failures="2""#)
-            || xml.contains(r#"tests="7" skipped="2" errors="1" failures="2""#),
+        xml.contains(r#"tests="8" skipped="2" errors="1" failures="3""#),
+        "{xml}"
+    );
+    assert!(xml.contains(r#"type="stale""#), "{xml}");
+    assert!(
+        xml.contains(r#"<skipped message="outer TTL 64"/>"#),
         "{xml}"
     );
     assert!(xml.contains(r#"<failure message="rfc6830-5.3-ttl-copy-encap: expected 63; seen: outer TTL 64" type="fail">"#), "{xml}");

@@ -3,10 +3,10 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use conformance::catalogue::{catalogue, coverage};
-use conformance::report::model::Report;
+use conformance::catalogue::catalogue;
 use conformance::report::table::{Style, table};
 use conformance::report::{html, junit, load, merge};
+use conformance::suite;
 
 use super::Exit;
 
@@ -51,7 +51,7 @@ fn report(args: &Args) -> Result<Exit, String> {
         .map_err(|error| error.to_string())?;
     let mut report = merge(runs);
     report.date.clone_from(&args.date);
-    count_coverage(&mut report);
+    report.coverage = Some(suite::coverage());
     if let Some(file) = &args.html {
         write(file, &html::html(&report, catalogue()))?;
     }
@@ -65,28 +65,6 @@ fn report(args: &Args) -> Result<Exit, String> {
     }
     let fine = report.unexpected() == 0 && report.conflicts.is_empty();
     Ok(if fine { Exit::Fine } else { Exit::Findings })
-}
-
-/// What the runs cover of the catalogue.
-fn count_coverage(report: &mut Report) {
-    let (mut by_case, mut by_invariant) = (Vec::new(), Vec::new());
-    for case in report.runs.iter().flat_map(|run| &run.cases) {
-        for row in &case.requirements {
-            if row.invariant {
-                by_invariant.push(row.id.clone());
-            } else {
-                by_case.push((row.id.clone(), case.id.clone()));
-            }
-        }
-    }
-    let cases = by_case
-        .iter()
-        .map(|(requirement, case)| (requirement.as_str(), case.as_str()));
-    report.coverage = Some(coverage(
-        catalogue(),
-        cases,
-        by_invariant.iter().map(String::as_str),
-    ));
 }
 
 fn write(file: &Path, text: &str) -> Result<(), String> {

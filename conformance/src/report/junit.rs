@@ -10,7 +10,8 @@ use crate::verdict::Verdict;
 
 /// Writes the report: one suite per run; `fail` and `untestable` are failures, `inconclusive` is an error, `warn` is a
 /// success that says so in its output, `skipped` is skipped. A failure that a baseline expects is skipped, with a
-/// message that says so: a pipeline must not be red for what is known.
+/// message that says so: a pipeline must not be red for what is known. A listed failure that is none any more is a failure
+/// of type `stale`.
 ///
 /// # Errors
 /// What the XML writer refuses.
@@ -39,20 +40,19 @@ fn suite(run: &Run, catalogue: &Catalogue) -> TestSuite {
 
 fn test_case(run: &Run, case: &CaseReport, catalogue: &Catalogue) -> TestCase {
     let status = match case.verdict {
+        // A baseline that lists a failure which is none any more is out of date, and the run ends with 1.
+        Verdict::Pass | Verdict::Warn | Verdict::Skipped if !case.expected => stale(case),
         Verdict::Pass | Verdict::Warn => TestCaseStatus::success(),
-        Verdict::Skipped => with_message(
-            TestCaseStatus::skipped(),
-            case.reason.as_deref().unwrap_or_default(),
-        ),
-        verdict if case.expected => with_message(
-            TestCaseStatus::skipped(),
-            &format!(
-                "expected {} ({}): {}",
+        Verdict::Skipped => with_message(TestCaseStatus::skipped(), &why_skipped(case)),
+        verdict if case.expected => {
+            let because = case.expected_because.as_deref().unwrap_or_default();
+            let message = format!(
+                "expected {} ({because}): {}",
                 verdict.word(),
-                case.expected_because.as_deref().unwrap_or_default(),
                 headline(case)
-            ),
-        ),
+            );
+            with_message(TestCaseStatus::skipped(), &message)
+        }
         Verdict::Fail | Verdict::Untestable => failed(NonSuccessKind::Failure, case, catalogue),
         Verdict::Inconclusive => failed(NonSuccessKind::Error, case, catalogue),
     };
@@ -71,6 +71,21 @@ fn failed(kind: NonSuccessKind, case: &CaseReport, catalogue: &Catalogue) -> Tes
     status.set_message(headline(case));
     status.set_description(details(case, catalogue));
     status
+}
+
+fn stale(case: &CaseReport) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+    status.set_type("stale");
+    let (listed, found) = (case.result.expected.word(), case.verdict.word());
+    status.set_message(format!(
+        "the baseline lists {listed} and the verdict is {found}: remove the case from the baseline"
+    ));
+    status
+}
+
+fn why_skipped(case: &CaseReport) -> String {
+    let first = || case.requirements.first().map(|row| row.finding.clone());
+    case.reason.clone().or_else(first).unwrap_or_default()
 }
 
 fn with_message(mut status: TestCaseStatus, message: &str) -> TestCaseStatus {
