@@ -61,7 +61,9 @@ impl Evidence<'_> {
         fs::write(self.folder.join("command.txt"), self.command())?;
         fs::write(
             self.folder.join("ladder.svg"),
-            crate::draw::Ladder::of_case(self.trace, result).svg(),
+            crate::draw::Ladder::of_case(self.trace, result)
+                .condensed(400)
+                .svg(),
         )?;
         // A sabotaged box sends what no witness would find well formed, on purpose.
         if self.run.sabotage.is_none() {
