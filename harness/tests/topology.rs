@@ -116,3 +116,144 @@ fn hostile_files_end_in_an_error() {
         let _ = Topology::parse("t.yaml", &GOOD[..cut]);
     }
 }
+
+fn n_sites(sites: &str) -> Result<Topology, harness::TopologyError> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/n-sites.yaml");
+    Topology::load_with(path, &[("sites".to_owned(), sites.to_owned())])
+}
+
+#[test]
+fn parameters_make_as_many_sites_as_wanted() {
+    for sites in [1, 50, 300] {
+        let topology = n_sites(&sites.to_string()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(topology.nodes.len(), 2 + 2 * sites);
+        assert_eq!(topology.links.len(), 1 + 2 * sites);
+        let msmr = topology.node("msmr").expect("msmr");
+        assert_eq!(msmr.settings["sites"].as_array().map(Vec::len), Some(sites));
+        assert!(
+            topology
+                .description
+                .as_deref()
+                .unwrap_or("")
+                .starts_with(&sites.to_string())
+        );
+    }
+    let last = n_sites("300").unwrap_or_else(|error| panic!("{error}"));
+    let xtr = last.node("xtr-300").expect("xtr-300");
+    assert_eq!(xtr.settings["eid-prefixes"][0]["prefix"], "10.1.44.0/24");
+}
+
+#[test]
+fn wrong_parameters_and_repeats_are_told() {
+    for (sites, words) in [
+        ("many", "expected a whole number"),
+        ("1000000", "at most 50000"),
+    ] {
+        let error = n_sites(sites).expect_err(sites).to_string();
+        assert!(
+            error.contains(words),
+            "{sites}: {}",
+            error.lines().take(5).collect::<String>()
+        );
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/n-sites.yaml");
+    let error =
+        Topology::load_with(path, &[("site".to_owned(), "3".to_owned())]).expect_err("site");
+    assert!(
+        error.to_string().contains("did you mean `sites`"),
+        "{error}"
+    );
+    for (from, to, place, words) in [
+        (
+            "  a: {",
+            "  a: {repeat: {n: 1..2}, ",
+            "4:3",
+            "`a` is there twice",
+        ),
+        (
+            "  a: {",
+            "  a$(n): {repeat: {n: one}, ",
+            "4:23",
+            "expected a range",
+        ),
+        ("name: t", "name: $(x)", "2:7", "no parameter `x`"),
+        (
+            "name: t",
+            "name: t\ninclude: nowhere.yaml",
+            "3:10",
+            "cannot be read",
+        ),
+        (
+            "name: t",
+            "name: t\ninclude: t.yaml",
+            "3:10",
+            "includes itself",
+        ),
+        (
+            "name: t",
+            "name: t\nparameters: [1]",
+            "3:13",
+            "expected a mapping",
+        ),
+    ] {
+        let text = GOOD.replacen(from, to, 1);
+        let error = Topology::parse("t.yaml", &text).expect_err(to).to_string();
+        assert!(
+            error.contains(&format!("t.yaml:{place}: ")) && error.contains(words),
+            "{to}: {error}"
+        );
+    }
+}
+
+#[test]
+fn files_are_included() {
+    let directory = std::env::temp_dir().join(format!("harness-include-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let write =
+        |name: &str, text: &str| std::fs::write(directory.join(name), text).expect("a file");
+    write(
+        "core.yaml",
+        "parameters: {count: 1}\nnodes:\n  leaf-$(i): {repeat: {i: 1..count}, kind: host}\n",
+    );
+    write(
+        "main.yaml",
+        &GOOD.replacen(
+            "nodes:",
+            "include: [{file: core.yaml, with: {count: 2}}]\nnodes:",
+            1,
+        ),
+    );
+    let topology =
+        Topology::load(directory.join("main.yaml")).unwrap_or_else(|error| panic!("{error}"));
+    let names: Vec<&str> = topology
+        .nodes
+        .iter()
+        .map(|node| node.name.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b", "leaf-1", "leaf-2"]);
+    // A problem in an included file is reported there.
+    write(
+        "core.yaml",
+        "nodes:\n  a: {kind: hots}\n  c: {kind: hots}\n",
+    );
+    write(
+        "main.yaml",
+        &GOOD.replacen("nodes:", "include: core.yaml\nnodes:", 1),
+    );
+    let error = Topology::load(directory.join("main.yaml"))
+        .expect_err("a is there twice")
+        .to_string();
+    assert!(
+        error.contains("core.yaml:2:3: `a` is there twice") && error.contains("main.yaml:5:3"),
+        "{error}"
+    );
+    write("core.yaml", "nodes:\n  c: {kind: hots}\n");
+    let error = Topology::load(directory.join("main.yaml"))
+        .expect_err("hots")
+        .to_string();
+    assert!(
+        error.contains("core.yaml:2:13: ") && error.contains("did you mean `host`"),
+        "{error}"
+    );
+    std::fs::remove_dir_all(directory).expect("removed");
+}

@@ -64,7 +64,7 @@ impl Shared {
 impl Capture {
     /// Opens all rings in parallel and starts reading them.
     pub(crate) fn start(taps: Vec<Tap>, clock: Clock, limit: u64) -> io::Result<Capture> {
-        let blocks = (RING_MEMORY / BLOCK / taps.len().max(1)).clamp(4, 32);
+        let blocks = (RING_MEMORY / BLOCK / taps.len().max(1)).clamp(2, 32);
         let interfaces = taps.iter().map(|tap| Arc::clone(&tap.interface)).collect();
         let rings = open_all(&taps, blocks)?;
         let shared = Arc::new(Shared {

@@ -7,22 +7,44 @@ use ipnet::IpNet;
 
 use super::error::{Position, Problem};
 use super::section::nearest;
-use super::{Node, NodeKind, RouteAction, Topology};
+use super::{End, Node, NodeKind, RouteAction, Topology};
+
+/// The nodes by name, and the ends of each.
+struct Index<'a> {
+    nodes: HashMap<&'a str, &'a Node>,
+    ends: HashMap<&'a str, Vec<&'a End>>,
+}
+
+impl<'a> Index<'a> {
+    fn of(topology: &'a Topology) -> Index<'a> {
+        let mut ends: HashMap<&str, Vec<&End>> = HashMap::new();
+        for end in topology.links.iter().flat_map(|link| &link.ends) {
+            ends.entry(&end.node).or_default().push(end);
+        }
+        let nodes = topology.nodes.iter();
+        Index {
+            nodes: nodes.map(|node| (node.name.as_str(), node)).collect(),
+            ends,
+        }
+    }
+}
 
 pub(super) fn check(topology: &Topology, problems: &mut Vec<Problem>) {
-    links_end_in_nodes(topology, problems);
+    let index = Index::of(topology);
+    links_end_in_nodes(topology, &index, problems);
     interfaces_are_unique(topology, problems);
     addresses_are_unique(topology, problems);
     subnets_do_not_overlap(topology, problems);
     for node in &topology.nodes {
-        check_node(topology, node, problems);
+        let ends = index.ends.get(node.name.as_str());
+        check_node(node, ends.map_or(&[], Vec::as_slice), problems);
     }
 }
 
-fn links_end_in_nodes(topology: &Topology, problems: &mut Vec<Problem>) {
+fn links_end_in_nodes(topology: &Topology, index: &Index<'_>, problems: &mut Vec<Problem>) {
     for link in &topology.links {
         for end in &link.ends {
-            let Some(node) = topology.node(&end.node) else {
+            let Some(node) = index.nodes.get(end.node.as_str()) else {
                 let problem = Problem::new(
                     end.at,
                     format!(
@@ -173,11 +195,8 @@ fn subnets_do_not_overlap(topology: &Topology, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_node(topology: &Topology, node: &Node, problems: &mut Vec<Problem>) {
-    let interfaces: Vec<&str> = topology
-        .interfaces(&node.name)
-        .map(|(_, end, _)| end.interface.as_str())
-        .collect();
+fn check_node(node: &Node, ends: &[&End], problems: &mut Vec<Problem>) {
+    let interfaces: Vec<&str> = ends.iter().map(|end| end.interface.as_str()).collect();
     let known = |name: &str| name == "lo" || interfaces.contains(&name);
     let unknown = |name: &str, at: Position| {
         let problem = Problem::new(
@@ -242,11 +261,16 @@ fn check_node(topology: &Topology, node: &Node, problems: &mut Vec<Problem>) {
             }
             continue;
         }
-        let mut nets = topology
-            .interfaces(&node.name)
-            .filter(|(_, end, _)| dev.as_ref().is_none_or(|dev| *dev == end.interface));
-        if nets.any(|(_, end, _)| end.addresses.iter().any(|net| net.contains(via))) {
-            if topology.addresses(&node.name).any(|net| net.addr() == *via) {
+        let mut nets = ends
+            .iter()
+            .filter(|end| dev.as_ref().is_none_or(|dev| *dev == end.interface));
+        if nets.any(|end| end.addresses.iter().any(|net| net.contains(via))) {
+            if ends
+                .iter()
+                .flat_map(|end| &end.addresses)
+                .chain(&node.loopback)
+                .any(|net| net.addr() == *via)
+            {
                 problems.push(Problem::new(
                     route.at,
                     format!(
@@ -257,9 +281,9 @@ fn check_node(topology: &Topology, node: &Node, problems: &mut Vec<Problem>) {
             }
             continue;
         }
-        let subnets: Vec<String> = topology
-            .interfaces(&node.name)
-            .flat_map(|(_, end, _)| &end.addresses)
+        let subnets: Vec<String> = ends
+            .iter()
+            .flat_map(|end| &end.addresses)
             .map(|net| net.trunc().to_string())
             .collect();
         problems.push(

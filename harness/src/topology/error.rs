@@ -9,6 +9,31 @@ pub struct Position {
     pub line: u64,
     /// Column in characters, from 1.
     pub column: u64,
+    /// Which file: 0 is the topology itself, others are included ones in the order in which they were read.
+    pub file: u32,
+}
+
+/// The files that a topology is made of: names and lines.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources(Vec<(String, Vec<String>)>);
+
+impl Sources {
+    /// Adds a file and returns its number.
+    pub(crate) fn add(&mut self, name: &str, text: &str) -> u32 {
+        let lines = text.lines().map(str::to_owned).collect();
+        self.0.push((name.to_owned(), lines));
+        self.0.len() as u32 - 1
+    }
+
+    fn name(&self, at: Position) -> &str {
+        self.0.get(at.file as usize).map_or("", |(name, _)| name)
+    }
+
+    fn line(&self, at: Position) -> Option<&str> {
+        let (_, lines) = self.0.get(at.file as usize)?;
+        let number = (at.line as usize).checked_sub(1)?;
+        lines.get(number).map(String::as_str)
+    }
 }
 
 impl fmt::Display for Position {
@@ -60,31 +85,30 @@ pub struct TopologyError {
     pub file: String,
     /// What is wrong; never empty.
     pub problems: Vec<Problem>,
-    lines: Vec<String>,
+    sources: Sources,
 }
 
 impl TopologyError {
-    pub(crate) fn new(file: &str, source: &str, mut problems: Vec<Problem>) -> TopologyError {
-        problems.sort_by_key(|p| p.at);
+    pub(crate) fn new(sources: Sources, mut problems: Vec<Problem>) -> TopologyError {
+        problems.sort_by_key(|p| (p.at.file, p.at));
         problems.dedup();
         TopologyError {
-            file: file.to_owned(),
+            file: sources.name(Position::default()).to_owned(),
             problems,
-            lines: source.lines().map(str::to_owned).collect(),
+            sources,
         }
     }
 
     /// A problem of the file as a whole (it cannot be read, say).
     pub(crate) fn of_file(file: &str, message: String, hint: &str) -> TopologyError {
         let problem = Problem::new(Position::default(), message).hint(hint);
-        TopologyError::new(file, "", vec![problem])
+        let mut sources = Sources::default();
+        sources.add(file, "");
+        TopologyError::new(sources, vec![problem])
     }
 
     fn quote(&self, f: &mut fmt::Formatter<'_>, at: Position) -> fmt::Result {
-        let Some(line) = (at.line as usize)
-            .checked_sub(1)
-            .and_then(|n| self.lines.get(n))
-        else {
+        let Some(line) = self.sources.line(at) else {
             return Ok(());
         };
         // A hostile file may have a line of megabytes: show the part around the place.
@@ -109,11 +133,12 @@ impl fmt::Display for TopologyError {
             if problem.at.line == 0 {
                 writeln!(f, "{}: {}", self.file, problem.message)?;
             } else {
-                writeln!(f, "{}:{}: {}", self.file, problem.at, problem.message)?;
+                let file = self.sources.name(problem.at);
+                writeln!(f, "{file}:{}: {}", problem.at, problem.message)?;
                 self.quote(f, problem.at)?;
             }
             if let Some((at, what)) = &problem.related {
-                writeln!(f, "  note: {}:{at}: {what}", self.file)?;
+                writeln!(f, "  note: {}:{at}: {what}", self.sources.name(*at))?;
             }
             if let Some(hint) = &problem.hint {
                 writeln!(f, "  hint: {hint}")?;

@@ -6,6 +6,8 @@
 
 mod check;
 mod error;
+mod expand;
+mod expression;
 mod reader;
 mod section;
 mod tree;
@@ -208,6 +210,14 @@ pub struct Impairment {
 impl Topology {
     /// Reads and checks a file.
     pub fn load(path: impl AsRef<Path>) -> Result<Topology, TopologyError> {
+        Topology::load_with(path, &[])
+    }
+
+    /// Reads and checks a file, with values for its parameters: (`sites`, `50`).
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        parameters: &[(String, String)],
+    ) -> Result<Topology, TopologyError> {
         let path = path.as_ref();
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| {
@@ -225,22 +235,50 @@ impl Topology {
                 "a topology is a YAML text file",
             )
         })?;
-        let mut topology = Topology::parse(&file, &text)?;
+        let mut topology = Topology::parse_with(&file, &text, parameters)?;
         topology.source = Some(path.to_owned());
         Ok(topology)
     }
 
     /// Reads and checks text; `file` is the name that errors carry.
     pub fn parse(file: &str, text: &str) -> Result<Topology, TopologyError> {
-        let tree = tree::Tree::parse(text)
-            .map_err(|problem| TopologyError::new(file, text, vec![problem]))?;
+        Topology::parse_with(file, text, &[])
+    }
+
+    /// Reads and checks text, with values for its parameters.
+    pub fn parse_with(
+        file: &str,
+        text: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Topology, TopologyError> {
+        let mut sources = error::Sources::default();
+        sources.add(file, text);
+        let tree = match tree::Tree::parse(text) {
+            Ok(tree) => tree,
+            Err(problem) => return Err(TopologyError::new(sources, vec![problem])),
+        };
+        let given = parameters
+            .iter()
+            .map(|(name, value)| {
+                let value = match value.parse::<i64>() {
+                    Ok(number) => tree::Value::Number(number.into()),
+                    Err(_) => tree::Value::Text(value.clone()),
+                };
+                (name.clone(), value)
+            })
+            .collect();
         let mut problems = Vec::new();
+        let tree = expand::expand(tree, Path::new(file), &given, &mut sources, &mut problems);
+        if !problems.is_empty() {
+            // What was not filled in would only be reported once more.
+            return Err(TopologyError::new(sources, problems));
+        }
         let topology = reader::read(&tree, &mut problems);
         check::check(&topology, &mut problems);
         if problems.is_empty() {
             Ok(topology)
         } else {
-            Err(TopologyError::new(file, text, problems))
+            Err(TopologyError::new(sources, problems))
         }
     }
 

@@ -37,18 +37,28 @@ pub(crate) struct Key {
 impl Tree {
     /// Reads one YAML document. Sizes are bounded, so that a hostile file costs neither time nor memory.
     pub(crate) fn parse(source: &str) -> Result<Tree, Problem> {
+        Tree::parse_as(source, 0)
+    }
+
+    /// The same for an included file: its number stands in all places.
+    pub(crate) fn parse_as(source: &str, file: u32) -> Result<Tree, Problem> {
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {
                 max_depth: 64,
                 max_nodes: 1_000_000,
                 max_total_scalar_bytes: 32 << 20,
             },
+            // Anchors are for a few repeated lines; `repeat` is for more.
+            alias_limits: serde_saphyr::alias_limits! {
+                max_total_replayed_events: 10_000,
+            },
             strict_booleans: true,
         };
         serde_saphyr::from_str_with_options::<Spanned<Raw>>(source, options)
-            .map(Tree::from)
+            .map(|raw| Tree::placed(raw, file))
             .map_err(|error| {
-                let at = error.location().map(position).unwrap_or_default();
+                let at = error.location().map(|at| position(at, file));
+                let at = at.unwrap_or_default();
                 let text = error.without_snippet().to_string();
                 // The library appends the place in words; the place is printed in front here.
                 let text = text.split(" at line ").next().unwrap_or(&text).to_owned();
@@ -98,8 +108,9 @@ impl Tree {
     }
 }
 
-fn position(location: serde_saphyr::Location) -> Position {
+fn position(location: serde_saphyr::Location, file: u32) -> Position {
     Position {
+        file,
         line: location.line(),
         column: location.column(),
     }
@@ -114,32 +125,37 @@ enum Raw {
     Map(Vec<(Spanned<String>, Spanned<Raw>)>),
 }
 
-impl From<Spanned<Raw>> for Tree {
-    fn from(spanned: Spanned<Raw>) -> Tree {
+impl Tree {
+    fn placed(spanned: Spanned<Raw>, file: u32) -> Tree {
         let value = match spanned.value {
             Raw::Null => Value::Null,
             Raw::Bool(b) => Value::Bool(b),
             Raw::Number(n) => Value::Number(n),
             Raw::Text(t) => Value::Text(t),
-            Raw::List(items) => Value::List(items.into_iter().map(Tree::from).collect()),
+            Raw::List(items) => Value::List(
+                items
+                    .into_iter()
+                    .map(|item| Tree::placed(item, file))
+                    .collect(),
+            ),
             Raw::Map(entries) => Value::Map(
                 entries
                     .into_iter()
                     .map(|(key, value)| {
-                        let at = position(key.referenced);
+                        let at = position(key.referenced, file);
                         (
                             Key {
                                 at,
                                 name: key.value,
                             },
-                            Tree::from(value),
+                            Tree::placed(value, file),
                         )
                     })
                     .collect(),
             ),
         };
         Tree {
-            at: position(spanned.referenced),
+            at: position(spanned.referenced, file),
             value,
         }
     }
