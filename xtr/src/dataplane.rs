@@ -9,6 +9,7 @@ mod coalesce;
 mod decap;
 mod encap;
 mod fragment;
+mod icmp;
 mod inner;
 mod limiter;
 mod route;
@@ -17,7 +18,6 @@ mod sockets;
 mod sys;
 #[cfg(test)]
 mod tests;
-mod toobig;
 mod vnet;
 mod watch;
 
@@ -125,13 +125,6 @@ impl DataPlaneConfig {
             15,
         )
     }
-
-    /// Which families have a locator of ours; without any, both are prepared.
-    fn families(&self) -> (bool, bool) {
-        let v4 = self.rlocs.iter().any(IpAddr::is_ipv4);
-        let v6 = self.rlocs.iter().any(IpAddr::is_ipv6);
-        if v4 || v6 { (v4, v6) } else { (true, true) }
-    }
 }
 
 /// Why the data plane cannot run. The message says what was tried and what to do.
@@ -182,8 +175,7 @@ impl DataPlane {
         let site = SiteMonitor::new(tun.index)?;
         let (events, receiver) =
             event_channel(EVENTS).map_err(refused("creating the event channel"))?;
-        let (v4, v6) = config.families();
-        let pool = PortPool::new(config.source_ports, v4, v6)
+        let pool = PortPool::new(config.source_ports)
             .map_err(refused("opening the sockets of the source ports"))?;
         for rloc in &config.rlocs {
             // An address that is not there yet is tried again with the first packet.

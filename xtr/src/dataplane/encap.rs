@@ -12,12 +12,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::batch::{Batch, OUTER_ROOM, Outer};
 use super::fragment::fragment;
+use super::icmp::{self, Complaint};
 use super::inner::{Inner, UDP};
 use super::limiter::Limiter;
 use super::route::{Fate, fate, header};
 use super::segment::{Plan, complete_checksum};
 use super::sockets::{IcmpSockets, PortPool};
-use super::toobig;
 use super::vnet::{Super, VNET_LEN, VnetHeader};
 use crate::forwarding::{
     Counter, DataEvent, Destination, EventSender, Forwarding, HeldPacket, Tables,
@@ -309,6 +309,9 @@ impl Encapsulator {
             }
             Fate::Drop(counter) => {
                 self.shared.count(counter);
+                if counter == Counter::DroppedByAction {
+                    self.complain(at, &inner, Complaint::Prohibited);
+                }
             }
         }
     }
@@ -403,15 +406,20 @@ impl Encapsulator {
             return true;
         }
         self.shared.count(Counter::TooBig);
-        let key = ("too big", inner.source, inner.destination);
-        if self.limiter.allow(key, 4, 100, self.now_ms)
-            && let Some(icmp) =
-                toobig::message(&self.arena[at..at + inner.len], inner, limit as u16)
-            && let Err(error) = self.shared.icmp.send(inner.source, &icmp)
-        {
-            tracing::debug!(source = %inner.source, %error, "could not answer packet-too-big");
-        }
+        self.complain(at, inner, Complaint::TooBig(limit as u16));
         true
+    }
+
+    /// Tells the source, rate-limited.
+    fn complain(&mut self, at: usize, inner: &Inner, complaint: Complaint) {
+        let prohibited = complaint == Complaint::Prohibited;
+        let key = ("complaint", prohibited, inner.source, inner.destination);
+        if self.limiter.allow(key, 4, 100, self.now_ms)
+            && let Some(message) = icmp::message(&self.arena[at..at + inner.len], inner, complaint)
+            && let Err(error) = self.shared.icmp.send(inner.source, &message)
+        {
+            tracing::debug!(source = %inner.source, %error, "could not complain to a source");
+        }
     }
 
     /// Splits a DF=0 packet and sends the fragments each on its own (RFC 6830 5.4.1).

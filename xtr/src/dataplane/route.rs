@@ -78,7 +78,7 @@ pub(crate) fn fate<'t>(
             }
             None => Fate::Native,
         },
-        Decision::Drop => Fate::Drop(Counter::DroppedByMapping),
+        Decision::Drop => Fate::Drop(Counter::DroppedByAction),
         Decision::SendMapRequest => Fate::Miss { iid },
     }
 }

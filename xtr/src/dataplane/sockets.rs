@@ -41,24 +41,23 @@ pub(crate) struct PortPool {
 }
 
 impl PortPool {
-    /// Binds `size` ports of the kernel's choice in each family asked for.
+    /// Binds `size` ports of the kernel's choice in each family that the kernel has.
     ///
     /// # Errors
     /// No descriptors or ports left.
-    pub(crate) fn new(size: u16, v4: bool, v6: bool) -> io::Result<Self> {
-        let ports = |wanted: bool, v6: bool| {
-            (0..if wanted { size } else { 0 })
-                .map(|_| port(v6))
-                .collect::<io::Result<Vec<_>>>()
-        };
+    pub(crate) fn new(size: u16) -> io::Result<Self> {
+        let ports = |v6: bool| (0..size).map(|_| port(v6)).collect::<io::Result<Vec<_>>>();
         Ok(Self {
-            v4: ports(v4, false)?,
-            v6: ports(v6, true)?,
+            v4: ports(false)?,
+            v6: match ports(true) {
+                Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => Vec::new(),
+                ports => ports?,
+            },
             raw: RwLock::default(),
         })
     }
 
-    /// The source port and socket of a flow; none: there is no locator of that family.
+    /// The source port and socket of a flow; none: the kernel lacks the family.
     pub(crate) fn of_flow(&self, v6: bool, flow_hash: u32) -> Option<(u16, u16, BorrowedFd<'_>)> {
         let pool = if v6 { &self.v6 } else { &self.v4 };
         let index = (flow_hash & 0x00ff_ffff) as usize % pool.len().max(1);

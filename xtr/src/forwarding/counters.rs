@@ -39,8 +39,10 @@ counters! {
     MissesUnreported => "map-cache-misses-unreported",
     /// Handed back by the control plane after a hold.
     Released => "released",
-    /// Dropped by the map-cache: action drop, or no usable locator.
+    /// The mapping has no usable locator.
     DroppedByMapping => "dropped-by-mapping",
+    /// The map-cache says drop (ACT 3, unassigned actions, static entries); the source is told.
+    DroppedByAction => "dropped-by-action",
     /// Reached the ITR with a source that is no local EID (RFC 6830 12).
     SourceNotEid => "source-not-local-eid",
     /// Natively-forward entry met in the packet path: the kernel route had not taken effect yet.

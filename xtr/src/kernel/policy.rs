@@ -1,11 +1,18 @@
 //! Policy routing: which packets reach the TUN device.
 //!
-//! A rule `from EID-PREFIX lookup TABLE` per local EID-Prefix, one table per Instance ID. In the table: a default
-//! route into the TUN device; `throw` for what the kernel forwards itself (the site's own EIDs, natively-forward
-//! entries, multicast and link-local destinations), so that the lookup goes on in the main table as if the rule
-//! were not there; and routes into the TUN device for more specific EIDs under a throw.
+//! Three kinds of rules, at consecutive priorities, per local EID-Prefix:
+//!
+//! 1. `from EID-PREFIX to AWAY-PREFIX lookup TABLE`: hosts that moved away are reached through the tunnel, although the
+//!    site's own route would lead into the subnet that they left;
+//! 2. `from EID-PREFIX lookup main suppress_prefixlength 0`: what the box has a route for, other than the default
+//!    route, needs no mapping (RFC 6830 4.1);
+//! 3. `from EID-PREFIX lookup TABLE`: the rest.
+//!
+//! One table per Instance ID. In it: a default route into the TUN device; `throw` for what the kernel forwards itself
+//! (natively-forward entries, multicast and link-local destinations), so that the lookup goes on in the main table as
+//! if the rule were not there; and routes into the TUN device for more specific EIDs under a throw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -35,6 +42,25 @@ pub enum Via {
     Throw,
 }
 
+/// One policy rule. Its kind is also its distance from the first priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rule {
+    kind: RuleKind,
+    from: IpNet,
+    to: Option<IpNet>,
+    table: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum RuleKind {
+    ToAway = 0,
+    SpecificRoutes = 1,
+    Rest = 2,
+}
+
+/// Priorities that the rules take, from the configured one on.
+const PRIORITIES: u32 = 3;
+
 /// The rules and routes of one router.
 #[derive(Debug)]
 pub struct PolicyRouting {
@@ -43,7 +69,8 @@ pub struct PolicyRouting {
     first_table: u32,
     priority: u32,
     tables: BTreeMap<u32, u32>,
-    rules: Vec<(IpNet, u32)>,
+    locals: BTreeMap<EidPrefix, bool>,
+    rules: BTreeSet<Rule>,
     routes: BTreeMap<(u32, IpNet), Via>,
 }
 
@@ -61,7 +88,8 @@ impl PolicyRouting {
             first_table,
             priority,
             tables: BTreeMap::new(),
-            rules: Vec::new(),
+            locals: BTreeMap::new(),
+            rules: BTreeSet::new(),
             routes: BTreeMap::new(),
         };
         routing.clear_leftovers()?;
@@ -95,14 +123,8 @@ impl PolicyRouting {
         let table = self.table(prefix.iid)?;
         let via = if away { Via::Tunnel } else { Via::Throw };
         self.add_route(table, prefix.prefix, via)?;
-        if self.rules.contains(&(prefix.prefix, table)) {
-            return Ok(());
-        }
-        self.rule(prefix.prefix, table, true).map_err(|e| {
-            KernelError::new(format!("adding the rule `from {}`", prefix.prefix), e)
-        })?;
-        self.rules.push((prefix.prefix, table));
-        Ok(())
+        self.locals.insert(prefix, away);
+        self.sync_rules()
     }
 
     /// Packets with a source in `prefix` are the kernel's again.
@@ -111,13 +133,53 @@ impl PolicyRouting {
     /// The kernel's refusal.
     pub fn remove_local(&mut self, prefix: EidPrefix) -> Result<(), KernelError> {
         let table = self.table(prefix.iid)?;
-        if let Some(at) = self.rules.iter().position(|r| *r == (prefix.prefix, table)) {
-            self.rules.swap_remove(at);
-            self.rule(prefix.prefix, table, false).map_err(|e| {
-                KernelError::new(format!("removing the rule `from {}`", prefix.prefix), e)
+        self.locals.remove(&prefix);
+        self.sync_rules()?;
+        self.remove_route(table, prefix.prefix)
+    }
+
+    /// The rules that the local EID-Prefixes ask for.
+    fn wanted_rules(&self) -> BTreeSet<Rule> {
+        let mut rules = BTreeSet::new();
+        for local in self.locals.keys() {
+            let Some(&table) = self.tables.get(&local.iid) else {
+                continue;
+            };
+            let from = local.prefix;
+            let rule = |kind, to, table| Rule {
+                kind,
+                from,
+                to,
+                table,
+            };
+            let main = u32::from(RouteHeader::RT_TABLE_MAIN);
+            rules.insert(rule(RuleKind::SpecificRoutes, None, main));
+            rules.insert(rule(RuleKind::Rest, None, table));
+            let same_family = |p: &EidPrefix| family(p.prefix.addr()) == family(from.addr());
+            for (away, is_away) in &self.locals {
+                if *is_away && away.iid == local.iid && same_family(away) {
+                    rules.insert(rule(RuleKind::ToAway, Some(away.prefix), table));
+                }
+            }
+        }
+        rules
+    }
+
+    fn sync_rules(&mut self) -> Result<(), KernelError> {
+        let wanted = self.wanted_rules();
+        for rule in wanted.difference(&self.rules.clone()) {
+            self.rule(rule, true).map_err(|e| {
+                KernelError::new(format!("adding the rule `from {}`", rule.from), e)
+            })?;
+            self.rules.insert(*rule);
+        }
+        for rule in self.rules.clone().difference(&wanted) {
+            self.rules.remove(rule);
+            self.rule(rule, false).map_err(|e| {
+                KernelError::new(format!("removing the rule `from {}`", rule.from), e)
             })?;
         }
-        self.remove_route(table, prefix.prefix)
+        Ok(())
     }
 
     /// Makes the kernel (throw) or the packet path (tunnel) handle a destination.
@@ -176,9 +238,10 @@ impl PolicyRouting {
 
     /// Removes every rule and route of ours.
     pub fn remove_all(&mut self) {
-        for (prefix, table) in std::mem::take(&mut self.rules) {
-            if let Err(error) = self.rule(prefix, table, false) {
-                tracing::warn!(%prefix, %error, "could not remove a policy rule");
+        self.locals.clear();
+        for rule in std::mem::take(&mut self.rules) {
+            if let Err(error) = self.rule(&rule, false) {
+                tracing::warn!(from = %rule.from, %error, "could not remove a policy rule");
             }
         }
         for ((table, prefix), via) in std::mem::take(&mut self.routes) {
@@ -228,20 +291,29 @@ impl PolicyRouting {
         Ok(())
     }
 
-    fn rule(&mut self, prefix: IpNet, table: u32, add: bool) -> std::io::Result<()> {
+    fn rule(&mut self, rule: &Rule, add: bool) -> std::io::Result<()> {
         let mut message = RuleMessage::default();
-        message.header.family = family(prefix.addr());
-        message.header.src_len = prefix.prefix_len();
+        message.header.family = family(rule.from.addr());
+        message.header.src_len = rule.from.prefix_len();
         message.header.action = RuleAction::ToTable;
         message.attributes = vec![
-            RuleAttribute::Priority(self.priority),
-            RuleAttribute::Table(table),
+            RuleAttribute::Priority(self.priority + rule.kind as u32),
+            RuleAttribute::Table(rule.table),
             RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)),
         ];
-        if prefix.prefix_len() > 0 {
+        if rule.from.prefix_len() > 0 {
             message
                 .attributes
-                .push(RuleAttribute::Source(prefix.addr()));
+                .push(RuleAttribute::Source(rule.from.addr()));
+        }
+        if let Some(to) = rule.to {
+            message.header.dst_len = to.prefix_len();
+            message
+                .attributes
+                .push(RuleAttribute::Destination(to.addr()));
+        }
+        if rule.kind == RuleKind::SpecificRoutes {
+            message.attributes.push(RuleAttribute::SuppressPrefixLen(0));
         }
         if add {
             self.netlink
@@ -253,7 +325,7 @@ impl PolicyRouting {
         Ok(())
     }
 
-    /// Removes rules of our priority and protocol number, and routes of our protocol number in our tables.
+    /// Removes rules of our priorities and protocol number, and routes of our protocol number in our tables.
     fn clear_leftovers(&mut self) -> Result<(), KernelError> {
         let refused = |e| KernelError::new("clearing the rules and routes of an earlier run", e);
         let mut cleared = 0;
@@ -302,8 +374,10 @@ impl PolicyRouting {
     }
 
     fn is_our_rule(&self, rule: &RuleMessage) -> bool {
+        let ours = self.priority..self.priority + PRIORITIES;
         rule.attributes
-            .contains(&RuleAttribute::Priority(self.priority))
+            .iter()
+            .any(|a| matches!(a, RuleAttribute::Priority(priority) if ours.contains(priority)))
             && rule
                 .attributes
                 .contains(&RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)))

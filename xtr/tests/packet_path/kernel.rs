@@ -2,7 +2,7 @@
 
 use harness::{Lab, Program};
 use nix::sys::signal::Signal;
-use xtr::forwarding::{Counter, Decision, Policy};
+use xtr::forwarding::{Counter, Decision, LocalEid, Policy};
 
 use crate::Test;
 use crate::stage::{SOON, Stage, eids, from_host, holds, ip, lab, start};
@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[Test] = &[
         native,
     ),
     ("other_sources_never_reach_the_packet_path", other_sources),
+    (
+        "a_specific_route_needs_no_mapping_except_to_an_away_eid",
+        specific_route,
+    ),
     ("stopping_leaves_nothing_behind", stop),
     ("a_killed_run_is_cleared_by_the_next", killed),
 ];
@@ -68,6 +72,35 @@ fn other_sources() {
     assert_eq!(seen[12..16], [172, 30, 0, 10], "no outer header");
     assert_eq!(stage.count(Counter::SourceNotEid), before);
     assert_eq!(stage.count(Counter::Encapsulated), 0);
+}
+
+/// RFC 6830 4.1: only what the default route covers is looked up. A host that moved away is, although the site's subnet
+/// has a route.
+fn specific_route() {
+    let stage = Stage::up();
+    let add = ["ip", "route", "add", "50.1.0.0/16", "via", "192.0.2.9"];
+    let output = stage.lab.exec("xtr", add, SOON).unwrap();
+    assert!(output.exit.success());
+    stage.inject("host", &from_host("50.1.0.7", 64, b"routed"));
+    stage.seen("core", "xtr", "a native packet", |p| {
+        is_native(p, b"routed")
+    });
+    assert_eq!(stage.count(Counter::Misses), 0);
+    let mut moved = LocalEid::new(eids("10.1.0.77/32"));
+    moved.away = true;
+    stage.plane.add_local(moved).unwrap();
+    stage.map("10.1.0.77/32", "192.0.2.1");
+    stage.inject(
+        "host",
+        &from_host("10.1.0.77", 64, b"to the one that moved"),
+    );
+    // The host finds it on its own link; what reaches the router goes through the tunnel.
+    let from_router = from_host("10.1.0.77", 64, b"by the router");
+    stage.inject("xtr", &from_router);
+    let seen = stage.seen("core", "xtr", "an encapsulated packet", |p| {
+        holds(p, b"by the router")
+    });
+    assert_eq!(seen[16..20], [192, 0, 2, 1]);
 }
 
 /// Rules, routes and links of the router, as `ip` shows them.

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
         release_native,
     ),
     ("a_large_packet_with_df_is_answered_with_the_size", too_big),
+    ("a_drop_action_is_told_to_the_source", prohibited),
     ("a_large_packet_without_df_is_split_in_two", split),
     ("a_smaller_path_is_learned_from_icmp", learn_mtu),
     ("forged_icmp_changes_nothing", forged_icmp),
@@ -129,6 +130,26 @@ fn too_big() {
     let seen = stage.seen("core", "xtr", "a full packet", |p| holds(p, &[2; 100]));
     assert_eq!(seen.len(), 1500);
     assert_eq!(stage.count(Counter::TooBig), 2);
+}
+
+/// RFC 6830 6.1.4, ACT 3; bounded however much is sent.
+fn prohibited() {
+    let stage = Stage::up();
+    stage.install("10.2.0.0/16", Decision::Drop);
+    stage.install("fd02::/64", Decision::Drop);
+    for _ in 0..100 {
+        stage.inject("host", &from_host("10.2.0.7", 64, b"unwanted"));
+    }
+    stage.seen("site", "xtr", "an ICMP error", |p| {
+        p[9] == 1 && p[20..22] == [3, 13]
+    });
+    stage.inject("host", &from_host("fd02::7", 64, b"unwanted"));
+    stage.seen("site", "xtr", "an ICMPv6 error", |p| {
+        p[6] == 58 && p[40..42] == [1, 1]
+    });
+    let errors = stage.all("site", "xtr");
+    let errors = errors.iter().filter(|p| p[9] == 1 && p[20] == 3).count();
+    assert!(errors < 50, "{errors} errors for 100 packets");
 }
 
 /// RFC 6830 5.4.1: two fragments, each encapsulated on its own, neither outer packet a fragment.

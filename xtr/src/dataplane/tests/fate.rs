@@ -52,7 +52,7 @@ fn every_action_of_the_map_cache() {
     let f = router();
     assert_eq!(of(&f, HOST, [10, 2, 0, 2]), "to 198.51.100.1");
     assert_eq!(of(&f, HOST, [20, 0, 0, 1]), "native");
-    assert_eq!(of(&f, HOST, [30, 0, 0, 1]), "dropped-by-mapping");
+    assert_eq!(of(&f, HOST, [30, 0, 0, 1]), "dropped-by-action");
     assert_eq!(of(&f, HOST, [40, 0, 0, 1]), "miss in 0");
     assert_eq!(of(&f, HOST, [50, 0, 0, 1]), "miss in 0");
 }
@@ -87,7 +87,7 @@ fn what_is_no_eid_goes_to_the_petr_where_there_is_one() {
     });
     assert_eq!(of(&f, HOST, [20, 0, 0, 1]), "to 203.0.113.9");
     assert_eq!(of(&f, HOST, [50, 0, 0, 1]), "miss in 0");
-    assert_eq!(of(&f, HOST, [30, 0, 0, 1]), "dropped-by-mapping");
+    assert_eq!(of(&f, HOST, [30, 0, 0, 1]), "dropped-by-action");
     f.set_policy(Policy {
         petr: Some(petr),
         misses_to_petr: true,

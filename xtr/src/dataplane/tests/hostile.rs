@@ -2,10 +2,11 @@ use proptest::prelude::*;
 
 use super::super::decap::open;
 use super::super::fragment::fragment;
+use super::super::icmp::{self, Complaint};
 use super::super::inner::{Inner, rewrite};
+use super::super::route;
 use super::super::segment::{Plan, complete_checksum};
 use super::super::vnet::{Super, VNET_LEN, VnetHeader};
-use super::super::{route, toobig};
 use super::*;
 use crate::forwarding::{Counter, Edition};
 
@@ -106,7 +107,7 @@ proptest! {
         if let (Ok(inner), Some(vnet)) = (Inner::parse(&bytes), VnetHeader::parse(vnet)) {
             let packet = &bytes[..inner.len];
             let _ = route::fate(&Forwarding::default().snapshot(), &inner, None, inner.flow_hash(packet));
-            let _ = toobig::message(packet, &inner, 1464);
+            let _ = icmp::message(packet, &inner, Complaint::TooBig(1464));
             if let Some((start, field)) = vnet.checksum {
                 let _ = complete_checksum(&mut packet.to_vec(), start, field, true);
             }

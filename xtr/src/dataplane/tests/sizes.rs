@@ -1,6 +1,6 @@
 use super::super::fragment::fragment;
+use super::super::icmp::{self, Complaint};
 use super::super::inner::{Inner, header_checksum_holds};
-use super::super::toobig;
 use super::*;
 
 fn pieces(packet: &[u8], limit: usize) -> Vec<Vec<u8>> {
@@ -78,17 +78,17 @@ fn only_copied_options_go_into_later_fragments() {
 fn too_big_names_the_size_and_quotes_the_packet() {
     let packet = udp4([10, 1, 0, 2], [10, 2, 0, 2], 1500 - 28, true);
     let inner = Inner::parse(&packet).unwrap();
-    let icmp = toobig::message(&packet, &inner, 1464).unwrap();
-    assert_eq!(icmp[..2], [3, 4]);
-    assert_eq!(u16::from_be_bytes([icmp[6], icmp[7]]), 1464);
-    assert_eq!(icmp[8..], packet[..icmp.len() - 8]);
-    assert!(icmp.len() + 20 <= 576);
+    let message = icmp::message(&packet, &inner, Complaint::TooBig(1464)).unwrap();
+    assert_eq!(message[..2], [3, 4]);
+    assert_eq!(u16::from_be_bytes([message[6], message[7]]), 1464);
+    assert_eq!(message[8..], packet[..message.len() - 8]);
+    assert!(message.len() + 20 <= 576);
     assert_eq!(
-        etherparse::Icmpv4Slice::from_slice(&icmp)
+        etherparse::Icmpv4Slice::from_slice(&message)
             .unwrap()
             .checksum(),
         {
-            let sliced = etherparse::Icmpv4Slice::from_slice(&icmp).unwrap();
+            let sliced = etherparse::Icmpv4Slice::from_slice(&message).unwrap();
             sliced.icmp_type().calc_checksum(sliced.payload())
         }
     );
@@ -98,10 +98,10 @@ fn too_big_names_the_size_and_quotes_the_packet() {
 fn too_big_of_ipv6_stays_within_1280_octets() {
     let packet = udp6(1500 - 48);
     let inner = Inner::parse(&packet).unwrap();
-    let icmp = toobig::message(&packet, &inner, 1444).unwrap();
-    assert_eq!(icmp[..2], [2, 0]);
-    assert_eq!(icmp[4..8], 1444u32.to_be_bytes());
-    assert_eq!(icmp.len() + 40, 1280);
+    let message = icmp::message(&packet, &inner, Complaint::TooBig(1444)).unwrap();
+    assert_eq!(message[..2], [2, 0]);
+    assert_eq!(message[4..8], 1444u32.to_be_bytes());
+    assert_eq!(message.len() + 40, 1280);
 }
 
 #[test]
@@ -110,9 +110,21 @@ fn errors_and_later_fragments_are_not_answered() {
     error[9] = 1;
     error[20] = 3;
     let inner = Inner::parse(&error).unwrap();
-    assert_eq!(toobig::message(&error, &inner, 1464), None);
+    assert_eq!(icmp::message(&error, &inner, Complaint::TooBig(1464)), None);
     let mut later = udp4([10, 1, 0, 2], [10, 2, 0, 2], 64, true);
     later[7] = 1;
     let inner = Inner::parse(&later).unwrap();
-    assert_eq!(toobig::message(&later, &inner, 1464), None);
+    assert_eq!(icmp::message(&later, &inner, Complaint::Prohibited), None);
+}
+
+#[test]
+fn a_drop_action_is_told_as_prohibited() {
+    let four = udp4([10, 1, 0, 2], [10, 2, 0, 2], 64, true);
+    let six = udp6(64);
+    for (packet, expected) in [(four, [3, 13]), (six, [1, 1])] {
+        let inner = Inner::parse(&packet).unwrap();
+        let message = icmp::message(&packet, &inner, Complaint::Prohibited).unwrap();
+        assert_eq!(message[..2], expected);
+        assert_eq!(message[4..8], [0; 4]);
+    }
 }
