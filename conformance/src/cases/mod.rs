@@ -1,6 +1,7 @@
 //! The cases, by whom they judge. One file holds the cases of one subject; docs/writing-cases.md says how to add one.
 
 mod common;
+mod etr;
 mod itr;
 mod ms;
 mod networks;

@@ -1,0 +1,5 @@
+//! One ETR under test; every neighbour is a scripted peer.
+
+mod common;
+mod locators;
+mod replies;
