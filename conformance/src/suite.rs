@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::baseline::Baseline;
 use crate::catalogue::Coverage;
-use crate::implementation::{Build, build_from_checkout};
+use crate::implementation::{Build, Implementation, build_from_checkout};
 use crate::results::{CaseResult, RESULTS_FORMAT, Results};
 use crate::runner::{Options, Progress, Run, run_all};
 
@@ -13,7 +13,15 @@ use crate::runner::{Options, Progress, Run, run_all};
 /// # Errors
 /// What cargo says when it fails.
 pub fn prepare(options: &Options) -> Result<(), String> {
-    match build_from_checkout(options.implementation.programs()) {
+    build(&options.implementation)
+}
+
+/// Brings those programs of an implementation up to date that are of this checkout.
+///
+/// # Errors
+/// What cargo says when it fails.
+pub fn build(implementation: &Implementation) -> Result<(), String> {
+    match build_from_checkout(implementation.programs()) {
         Build::Done | Build::NotHere => Ok(()),
         Build::Failed(said) => Err(format!(
             "the routers of this checkout do not build:\n{said}"

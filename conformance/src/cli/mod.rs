@@ -6,6 +6,7 @@ mod coverage;
 mod dissect;
 mod graph;
 mod judge;
+mod lab;
 mod progress;
 mod report;
 mod sabotage;
@@ -37,6 +38,14 @@ enum Command {
     Sabotage(sabotage::Args),
     /// Judge saved packets: a capture from anywhere, or the evidence of a run.
     Judge(judge::Args),
+    /// Bring a network up that stays, with its programs.
+    Up(lab::UpArgs),
+    /// Run a command in a node of a lab that is up.
+    Exec(lab::ExecArgs),
+    /// Show a lab that is up.
+    Status(lab::StatusArgs),
+    /// Take a lab down.
+    Down(lab::DownArgs),
     /// Check topology files.
     Check(check::Args),
     /// Measure.
@@ -67,6 +76,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Dissect(args) => dissect::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Sabotage(args) => sabotage::run(&args),
+        Command::Up(args) => lab::up(&args),
+        // The exit code is the command's.
+        Command::Exec(args) => return lab::exec(&args),
+        Command::Status(args) => lab::status(&args),
+        Command::Down(args) => lab::down(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),

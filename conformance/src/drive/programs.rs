@@ -110,25 +110,24 @@ impl<'a> Programs<'a> {
         self.ready(lab, node, since)
     }
 
-    /// All are started before the first is waited for: a slow one does not hold up the others.
+    /// The mapping system first; of the others all are started before the first is waited for, so that a slow one does not
+    /// hold up the rest.
     pub(crate) fn start_all(&mut self, lab: &Lab) -> Result<(), Stop> {
         let since = lab.now_ns();
-        let nodes: Vec<String> = self
-            .topology
-            .nodes
-            .iter()
-            .map(|node| node.name.clone())
-            .collect();
-        let nodes: Vec<String> = nodes
-            .into_iter()
-            .filter(|node| self.by_node.contains_key(node))
-            .collect();
-        for node in &nodes {
-            self.spawn(lab, node)?;
+        for first in [true, false] {
+            let of_phase = |entry: &Entry<'_>| entry.program.registers_others() == first;
+            let nodes: Vec<String> = self
+                .by_node
+                .iter()
+                .filter(|(_, entry)| of_phase(entry))
+                .map(|(node, _)| node.clone())
+                .collect();
+            nodes.iter().try_for_each(|node| self.spawn(lab, node))?;
+            nodes
+                .iter()
+                .try_for_each(|node| self.ready(lab, node, since))?;
         }
-        nodes
-            .iter()
-            .try_for_each(|node| self.ready(lab, node, since))
+        Ok(())
     }
 
     fn spawn(&mut self, lab: &Lab, node: &str) -> Result<(), Stop> {

@@ -75,6 +75,13 @@ pub struct Program {
     pub log_file: Option<PathBuf>,
 }
 
+impl Program {
+    /// Whether others register with it: such programs are started first, so that the first Map-Registers meet somebody.
+    pub fn registers_others(&self) -> bool {
+        self.roles.contains("ms")
+    }
+}
+
 /// How one sees that a program is ready. One of `log` and `settle`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
