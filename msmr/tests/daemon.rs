@@ -2,6 +2,9 @@
 //!
 //! Everything is on loopback addresses with a port of its own, so that no rights are needed.
 
+// The helpers here are tests too: a failure is a failed test.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
