@@ -27,8 +27,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..))]
     packets: u8,
     /// Seconds between Map-Registers; registrations live three times as long.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     register_interval: u64,
+    /// Seconds between RLOC-probes of a locator; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    probe_interval: u64,
     /// Minutes that others keep a mapping.
     #[arg(long, default_value_t = 1440)]
     ttl: u32,

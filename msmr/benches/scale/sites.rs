@@ -9,10 +9,10 @@ use daemon::Time;
 use lisp::EidPrefix;
 use lisp::auth::{AuthKey, MacAlgorithm};
 use msmr::core::site::{Config, Limits, SiteConfig, SiteKey, SitePrefix};
+use xtr::config::Loaded;
 use xtr::core::event::NoTraffic;
-use xtr::core::settings::{LocalLocator, LocalMapping, MapServer};
 use xtr::core::{Action, Core, Forward, Seeded, Settings};
-use xtr::forwarding::{Edition, Role};
+use xtr::shell::Host;
 
 use super::Options;
 
@@ -20,6 +20,7 @@ use super::Options;
 pub(crate) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10));
 /// UDP port of the xTRs' own questions.
 pub(crate) const CLIENT_PORT: u16 = 50_000;
+const SECRET: &str = "simulated";
 const FIRST_EID: u32 = 0x2000_0000;
 const FIRST_RLOC: u32 = 0x6440_0000;
 const FIRST_NEW_RLOC: u32 = 0x6640_0000;
@@ -74,56 +75,36 @@ pub(crate) fn owner(address: IpAddr) -> Option<(u32, bool)> {
 }
 
 fn key() -> AuthKey {
-    AuthKey::new(0, MacAlgorithm::HmacSha256_128, b"simulated")
+    AuthKey::new(0, MacAlgorithm::HmacSha256_128, SECRET.as_bytes())
 }
 
-/// An xTR's settings, before or after the move.
+/// An xTR's settings, before or after the move, by way of the configuration that a person would write.
 pub(crate) fn settings(options: &Options, site: u32, moved: bool) -> Settings {
     let address = rloc(site, moved);
-    Settings {
-        edition: Edition::Rfc6830,
-        role: Role::Xtr,
-        rlocs: vec![address],
-        database: vec![LocalMapping {
-            prefix: prefix(site),
-            ttl: options.ttl,
-            locators: vec![LocalLocator {
-                address,
-                priority: 1,
-                weight: 100,
-                mpriority: 255,
-                mweight: 0,
-                up: true,
-            }],
-            dynamic: false,
-            policies: Vec::new(),
-        }],
-        map_servers: vec![MapServer {
-            address: SERVER,
-            key: key(),
-            want_map_notify: true,
-            proxy_reply: false,
-        }],
-        map_resolvers: vec![SERVER],
-        register_interval: Duration::from_secs(options.register_interval),
-        quick_registration: None,
+    let prefix = prefix(site);
+    let (ttl, interval) = (options.ttl, options.register_interval);
+    let probing = match options.probe_interval {
+        0 => String::new(),
+        seconds => format!("rloc-probing: {{interval: {seconds}s}}\n"),
+    };
+    let text = format!(
+        "rlocs: [{address}]\n\
+         eid-prefixes: [{{prefix: {prefix}, ttl: {ttl}, locators: [{{address: {address}, priority: 1, weight: 100}}]}}]\n\
+         map-servers: [{{address: {SERVER}, key: {SECRET}, want-map-notify: true}}]\n\
+         map-resolvers: [{SERVER}]\n\
+         register-interval: {interval}s\n\
+         quick-registration: false\n\
+         map-request-rate: 1000\n\
+         on-miss: drop\n{probing}"
+    );
+    let host = Host {
+        addresses: vec![address],
         register_nonce: 0,
-        static_entries: Vec::new(),
-        probe_interval: None,
-        map_request_rate: 1000,
-        map_cache_limit: 1_000_000,
-        minimum_prefix_length: (0, 0),
-        hold: None,
-        locator_status_bits: false,
-        map_versioning: false,
-        echo_nonce: false,
-        glean: false,
-        petrs: Vec::new(),
-        petr_sources: Vec::new(),
-        aggregates: Vec::new(),
-        misses_to_petr: false,
-        xtr_site_id: None,
-    }
+    };
+    Loaded::parse("a simulated site", &text)
+        .and_then(|loaded| loaded.setup(&host))
+        .unwrap_or_else(|error| panic!("options that no xTR takes: {error}"))
+        .settings
 }
 
 /// The Map-Server's configuration: every site with its prefix.
