@@ -2,6 +2,7 @@
 
 mod common;
 mod etr;
+mod interworking;
 mod itr;
 mod ms;
 mod networks;
