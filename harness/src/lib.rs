@@ -23,6 +23,7 @@
 
 pub mod bench;
 pub mod capture;
+pub mod doctor;
 pub mod host;
 pub mod inline;
 mod lab;

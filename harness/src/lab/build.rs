@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use super::error::LabError;
+use crate::doctor::apply_nftables;
 use crate::sys::ethtool::{Control, TransmitFeatures};
 use crate::sys::netlink::{Netlink, VethEnd};
 use crate::sys::netns::Namespace;
@@ -209,6 +210,13 @@ pub(crate) fn build(
     }
 
     for (number, node) in topology.nodes.iter().enumerate() {
+        if let Some(rules) = &node.nftables {
+            sites[number]
+                .namespace
+                .enter()
+                .map_err(|error| LabError::kernel("entering a namespace again", error))?;
+            apply_nftables(&node.name, rules)?;
+        }
         let netlink = &mut sites[number].netlink;
         configure(
             topology,

@@ -14,7 +14,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, InfoVrf, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
@@ -176,6 +177,44 @@ impl Netlink {
                     InfoBridge::MulticastSnooping(false),
                 ])),
             ]),
+        ];
+        self.request(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+            what,
+        )
+    }
+
+    /// Makes an interface of a kind that may not exist in this kernel.
+    pub(crate) fn add_kind(
+        &mut self,
+        name: &str,
+        kind: &str,
+        what: String,
+    ) -> Result<(), NetlinkError> {
+        let kind = match kind {
+            "bridge" => InfoKind::Bridge,
+            "dummy" => InfoKind::Dummy,
+            "vrf" => InfoKind::Vrf,
+            "gre" => InfoKind::GreTun,
+            "vxlan" => InfoKind::Vxlan,
+            other => InfoKind::Other(other.to_owned()),
+        };
+        let mut info = vec![LinkInfo::Kind(kind.clone())];
+        match kind {
+            InfoKind::Vrf => {
+                info.push(LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(10)])));
+            }
+            InfoKind::Vxlan => {
+                let data = vec![InfoVxlan::Id(1), InfoVxlan::Port(4789)];
+                info.push(LinkInfo::Data(InfoData::Vxlan(data)));
+            }
+            _ => {}
+        }
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(info),
         ];
         self.request(
             RouteNetlinkMessage::NewLink(message),

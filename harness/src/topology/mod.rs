@@ -71,6 +71,8 @@ pub struct Node {
     pub sysctls: Vec<(String, String)>,
     /// Static neighbour (ARP, ND) entries.
     pub neighbours: Vec<Neighbour>,
+    /// Rules for `nft -f`, applied before the node's links come up.
+    pub nftables: Option<String>,
     /// Environment of every program started in the node.
     pub env: BTreeMap<String, String>,
     /// Files in the node's private view: absolute path and content.

@@ -124,6 +124,9 @@ fn read_node(key: &Key, tree: &Tree, problems: &mut Problems) -> Option<Node> {
                 })
             })
             .unwrap_or_default(),
+        nftables: section
+            .get("nftables")
+            .and_then(|tree| text(tree, &format!("{what}: nftables"), problems)),
         env: section
             .get("env")
             .map(|tree| read_texts(tree, &format!("{what}: env"), problems))

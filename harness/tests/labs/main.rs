@@ -4,6 +4,7 @@
 
 mod capture;
 mod damage;
+mod doctor;
 mod lab;
 mod leaks;
 mod named;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let tests = [
         capture::TESTS,
         damage::TESTS,
+        doctor::TESTS,
         lab::TESTS,
         leaks::TESTS,
         named::TESTS,
