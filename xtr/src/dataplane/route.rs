@@ -38,6 +38,9 @@ pub(crate) fn fate<'t>(
     flow_hash: u32,
 ) -> Fate<'t> {
     let local = tables.local_source(inner.source);
+    if local.is_none() && inner.destination.is_multicast() {
+        return Fate::Drop(Counter::Housekeeping);
+    }
     if local.is_none() && !tables.policy.role.encapsulates_foreign_sources() {
         return Fate::Drop(Counter::SourceNotEid);
     }

@@ -45,6 +45,8 @@ counters! {
     DroppedByAction => "dropped-by-action",
     /// Reached the ITR with a source that is no local EID (RFC 6830 12).
     SourceNotEid => "source-not-local-eid",
+    /// The kernel's own multicast on the TUN device (listener reports): ignored.
+    Housekeeping => "device-housekeeping",
     /// Natively-forward entry met in the packet path: the kernel route had not taken effect yet.
     NativeInPath => "native-in-packet-path",
     /// Attracted by a PITR, or decapsulated by an RTR, for a destination that is no EID: sent natively it would return.
