@@ -8,6 +8,7 @@ mod control_socket;
 mod path;
 mod random;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use daemon::log::Limiter;
 use daemon::signals::{self, Signals};
 use daemon::{Clock, Failure, Time};
+use nix::ifaddrs::InterfaceAddress;
+use nix::net::if_::InterfaceFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::core::{Action, Core, Event, Settings};
@@ -29,8 +32,8 @@ pub(crate) use random::System;
 
 /// Datagrams, events or orders that are taken in one go before the others get their turn.
 const BATCH: usize = 256;
-/// How often it is looked whether a prefix without a route has one again.
-const ROUTE_LOOK: Duration = Duration::from_secs(1);
+/// How often the kernel is asked what it does not tell.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a program's configuration comes to on this box, at this time.
 #[derive(Debug, Clone)]
@@ -62,6 +65,22 @@ struct Shell<R> {
     events: EventReceiver,
     complaints: Limiter<&'static str>,
     next_look: Time,
+    links_down: BTreeSet<IpAddr>,
+}
+
+/// Addresses of interfaces that are up and have a carrier.
+fn working_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let works = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+    Ok(nix::ifaddrs::getifaddrs()?
+        .filter(|interface| interface.flags.contains(works))
+        .filter_map(|interface| interface_address(&interface))
+        .collect())
+}
+
+fn interface_address(interface: &InterfaceAddress) -> Option<IpAddr> {
+    let address = interface.address?;
+    let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
 }
 
 /// Runs until SIGTERM or SIGINT. `read` reads the configuration: at the start, and again on SIGHUP.
@@ -98,6 +117,7 @@ where
         events,
         complaints: Limiter::default(),
         next_look: Time::ZERO,
+        links_down: BTreeSet::new(),
     };
     shell.feed(Event::Start);
     shell.feed(Event::Tick);
@@ -118,11 +138,7 @@ impl Host {
         let interfaces = nix::ifaddrs::getifaddrs()
             .map_err(|e| Failure::host("reading the addresses of the interfaces", e))?;
         let addresses = interfaces
-            .filter_map(|interface| {
-                let address = interface.address?;
-                let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
-                v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
-            })
+            .filter_map(|interface| interface_address(&interface))
             .filter(|address| !address.is_loopback())
             .collect();
         let since_1970 = SystemTime::now()
@@ -165,13 +181,13 @@ where
                 self.obey(order);
             }
             self.feed(Event::Tick);
-            self.look_for_routes();
+            self.look_around();
         }
     }
 
     fn wait(&self, signals: &Signals, orders: &admin::Orders) -> io::Result<()> {
         let mut deadline = self.core.next_deadline();
-        if self.core.unrouted().next().is_some() {
+        if self.core.unrouted().next().is_some() || self.core.settings().rlocs.len() > 1 {
             deadline = Some(deadline.map_or(self.next_look, |at| at.min(self.next_look)));
         }
         let timeout = match deadline {
@@ -227,13 +243,14 @@ where
         self.feed(Event::Data(event));
     }
 
-    /// Prefixes without a route are looked at again from time to time.
-    fn look_for_routes(&mut self) {
+    /// What no message tells: whether prefixes without a route have one again, and, where there are several own
+    /// locators, whether their interfaces work.
+    fn look_around(&mut self) {
         let now = self.clock.now();
         if now < self.next_look {
             return;
         }
-        self.next_look = now + ROUTE_LOOK;
+        self.next_look = now + LOOK;
         for prefix in self.core.unrouted().collect::<Vec<_>>() {
             if self.path.site_reaches(&prefix) {
                 self.feed(Event::SiteRoute {
@@ -241,6 +258,25 @@ where
                     present: true,
                 });
             }
+        }
+        if self.core.settings().rlocs.len() < 2 {
+            return;
+        }
+        match working_addresses() {
+            Ok(working) => {
+                for address in self.core.settings().rlocs.clone() {
+                    let up = working.contains(&address);
+                    if self.links_down.contains(&address) == up {
+                        if up {
+                            self.links_down.remove(&address);
+                        } else {
+                            self.links_down.insert(address);
+                        }
+                        self.feed(Event::OwnLink { address, up });
+                    }
+                }
+            }
+            Err(error) => tracing::debug!("reading the interfaces: {error}"),
         }
     }
 

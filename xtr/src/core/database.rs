@@ -67,6 +67,9 @@ pub struct Database {
     /// Prefixes that changed lately, and the locators whose sites know it already.
     pub(super) report_senders: BTreeMap<EidPrefix, BTreeSet<IpAddr>>,
     pub(super) dynamic_hosts: usize,
+    /// Locators of the site that an operator holds down, and own ones whose interface is down.
+    operator_down: BTreeSet<IpAddr>,
+    link_down: BTreeSet<IpAddr>,
 }
 
 impl Database {
@@ -90,6 +93,10 @@ impl Database {
             mapping,
         };
         self.locals.insert(prefix, local)
+    }
+
+    fn is_held(&self, address: IpAddr) -> bool {
+        self.operator_down.contains(&address) || self.link_down.contains(&address)
     }
 
     /// All prefixes.
@@ -228,7 +235,10 @@ impl Core {
     }
 
     /// Adds or replaces a mapping; false: nothing changed.
-    fn put_local(&mut self, mapping: LocalMapping) -> bool {
+    fn put_local(&mut self, mut mapping: LocalMapping) -> bool {
+        for locator in &mut mapping.locators {
+            locator.up = !self.database.is_held(locator.address);
+        }
         let prefix = mapping.prefix;
         let same =
             self.database.locals.get(&prefix).is_some_and(|old| {
@@ -258,8 +268,29 @@ impl Core {
         self.solicit_correspondents(prefix);
     }
 
+    /// The kernel says whether an own locator's interface works. An operator's word counts besides.
+    pub(super) fn on_own_link(&mut self, address: IpAddr, up: bool) {
+        if up {
+            self.database.link_down.remove(&address);
+        } else {
+            self.database.link_down.insert(address);
+        }
+        self.settle_locator(address);
+    }
+
     fn hold_locator(&mut self, address: IpAddr, up: bool) {
-        if self.settings.is_own(address) {
+        if up {
+            self.database.operator_down.remove(&address);
+        } else {
+            self.database.operator_down.insert(address);
+        }
+        self.settle_locator(address);
+    }
+
+    /// Brings every mapping in line with whether a locator of the site is held down.
+    fn settle_locator(&mut self, address: IpAddr) {
+        let up = !self.database.is_held(address);
+        if self.settings.is_own(address) && self.settings.held_down.contains(&address) == up {
             if up {
                 self.settings.held_down.remove(&address);
             } else {
@@ -287,7 +318,7 @@ impl Core {
         }
         if !changed.is_empty() {
             let word = if up { "up" } else { "down" };
-            self.log(format!("locator {address} held {word}"));
+            self.log(format!("locator {address} of the site is {word}"));
             for prefix in &changed {
                 self.show_local(prefix);
             }

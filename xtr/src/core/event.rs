@@ -30,6 +30,13 @@ pub enum Event {
         /// Whether packets to it have a way.
         present: bool,
     },
+    /// The interface of an own locator went down or came up.
+    OwnLink {
+        /// The locator.
+        address: IpAddr,
+        /// Whether the interface works.
+        up: bool,
+    },
     /// The daemon stops: everything is deregistered.
     Stop,
 }

@@ -142,6 +142,7 @@ impl Core {
             Event::Reload(settings) => self.reload(*settings),
             Event::Change(change) => self.on_change(change),
             Event::SiteRoute { prefix, present } => self.on_site_route(prefix, present),
+            Event::OwnLink { address, up } => self.on_own_link(address, up),
             Event::Stop => self.deregister_all(),
         }
         std::mem::take(&mut self.actions)

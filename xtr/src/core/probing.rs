@@ -13,8 +13,10 @@ use super::map_cache::{Mapping, Origin, rlocs_of};
 use super::requests::Purpose;
 use super::{Core, Timer};
 
-/// Probes without an answer before a locator counts as down: at 0, 1 and 3 s, given up at 7 s.
+/// Probes without an answer before a locator counts as down.
 const TRIES: u32 = 3;
+/// How long an answer to a probe is waited for; RFC 6830 6.3.2 wants no more than one probe a second.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// A silent locator's interval doubles up to 2^3 times the configured one.
 const BACK_OFF: u32 = 3;
 /// Interval at which a locator is tested again that was found down although probing is off.
@@ -151,14 +153,13 @@ impl Core {
         state.outstanding.push(nonce);
         state.tries += 1;
         state.counts.0 += 1;
-        let wait = Duration::from_secs(1 << (state.tries - 1).min(5));
         let probe = Probe {
             rloc,
             prefix,
             sent: now,
         };
         self.prober.by_nonce.insert(nonce, probe);
-        self.timers.set(Timer::ProbeTimeout(rloc), now + wait);
+        self.timers.set(Timer::ProbeTimeout(rloc), now + PATIENCE);
         let request = MapRequest {
             probe: true,
             pitr: self.settings.is_pitr(),

@@ -243,3 +243,47 @@ fn a_locator_held_down_is_not_used_any_more() {
     let source = bench.core.settings().source_for(ip(PEER));
     assert_eq!(source, Some(ip("192.0.2.9")));
 }
+
+#[test]
+fn an_own_link_that_fails_is_told_to_others_beside_the_operators_word() {
+    let mut two = settings();
+    two.rlocs.push(ip("192.0.2.9"));
+    two.database[0].locators.push(own_locator("192.0.2.9"));
+    let mut bench = Bench::new(two.clone());
+    let link = |up| Event::OwnLink {
+        address: ip("192.0.2.9"),
+        up,
+    };
+    let operator = |up| {
+        Event::Change(crate::core::Change::Locator {
+            address: ip("192.0.2.9"),
+            up,
+        })
+    };
+    let mut second = 0;
+    let mut reachable = |bench: &mut Bench| {
+        second += 2;
+        bench.at_s(second);
+        let reply = asked(bench, ask_for("10.1.0.7/32", 1, PEER))
+            .pop()
+            .unwrap()
+            .1;
+        reply.records[0].locators[1].reachable
+    };
+    bench.event(link(false));
+    bench.event(Event::Tick);
+    let registered = bench.registers().pop().expect("registered at once").1;
+    assert!(!registered.records[0].locators[1].reachable);
+    assert!(!reachable(&mut bench));
+    bench.event(operator(false));
+    bench.event(link(true));
+    assert!(!reachable(&mut bench), "the operator holds it down");
+    two.database[0].ttl = 60;
+    bench.event(Event::Reload(Box::new(two)));
+    assert!(
+        !reachable(&mut bench),
+        "a new configuration does not lift that"
+    );
+    bench.event(operator(true));
+    assert!(reachable(&mut bench));
+}
