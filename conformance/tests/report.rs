@@ -308,6 +308,12 @@ fn logs_and_the_network_come_from_the_evidence() {
             .iter()
             .any(|log| log.name == "xtr-a.log" && log.text.contains("ready"))
     );
+    assert!(
+        case.evidence
+            .configurations
+            .iter()
+            .any(|file| file.name == "xtr-a_xtr.yaml")
+    );
     assert!(case.evidence.network.is_some());
     assert!(
         case.evidence
@@ -320,7 +326,7 @@ fn logs_and_the_network_come_from_the_evidence() {
     for words in [
         "#10 #11 xtr-a > core > msmr",
         "Encapsulated Map-Request nonce 3f2a…91c0, EID 10.2.0.10/32, source 10.1.0.10, ITR-RLOC 192.0.2.2, from port 51234",
-        "xtr-a > core > xtr-b: LISP data N nonce 8f11aa L status 1, echo request 10.1.0.10 → 10.2.0.10 sequence 2, TTL 63 in 64",
+        "xtr-a > core > xtr-b: LISP data N nonce 8f11aa L status 1, echo request 10.1.0.10 → 10.2.0.10 sequence 2, TTL 63, outer TTL 64",
         "✗ rfc6830-5.3-ttl-copy-encap: expected the outer TTL",
         "-- host-a: ping -c 2 10.2.0.10",
     ] {

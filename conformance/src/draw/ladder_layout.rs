@@ -7,7 +7,7 @@ use super::text::{width, wrap};
 use serde::Serialize;
 
 /// Width of the column of times and packet numbers.
-const GUTTER: f64 = 148.0;
+const GUTTER: f64 = 172.0;
 /// Room for judges' words, when there are any.
 const MARKS: f64 = 320.0;
 const HEAD: f64 = 62.0;
@@ -155,8 +155,8 @@ impl Sheet {
     }
 
     fn heads(&mut self, columns: &[Column], spacing: f64) {
-        self.text("dim", GUTTER - 54.0, 34.0, "end", "seconds".to_owned());
-        self.text("dim", GUTTER - 44.0, 34.0, "start", "packet".to_owned());
+        self.text("dim", GUTTER - 78.0, 34.0, "end", "seconds".to_owned());
+        self.text("dim", GUTTER - 68.0, 34.0, "start", "packet".to_owned());
         let places: Vec<f64> = self.columns.iter().map(|(_, x)| *x).collect();
         for (column, x) in columns.iter().zip(places) {
             let box_width = spacing - 14.0;
@@ -232,7 +232,7 @@ impl Sheet {
         });
         self.text(
             "num dim",
-            GUTTER - 54.0,
+            GUTTER - 78.0,
             y + 16.0,
             "end",
             seconds(time_ns.saturating_sub(self.start_ns)),
@@ -291,17 +291,17 @@ impl Sheet {
         self.lifelines(top, bottom, false);
         self.text(
             "num dim",
-            GUTTER - 54.0,
+            GUTTER - 78.0,
             arrow_y,
             "end",
             seconds(event.time_ns.saturating_sub(self.start_ns)),
         );
-        let number_lines = wrap(&numbers(&event.numbers), 11.0, 52.0, 2);
+        let number_lines = wrap(&numbers(&event.numbers), 11.0, 76.0, 2);
         let up = 12.0 * (number_lines.len().max(1) - 1) as f64;
         for (index, line) in number_lines.into_iter().enumerate() {
             self.text(
                 "num dim",
-                GUTTER - 44.0,
+                GUTTER - 68.0,
                 arrow_y - up + 12.0 * index as f64,
                 "start",
                 line,
@@ -468,7 +468,7 @@ fn column_spacing(columns: &[Column]) -> f64 {
         .fold(0.0, f64::max);
     let least: f64 = match columns.len() {
         0..=4 => 190.0,
-        5..=6 => 160.0,
+        5..=6 => 150.0,
         _ => 132.0,
     };
     least.max((widest + 30.0).min(220.0)).round()

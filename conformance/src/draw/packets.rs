@@ -7,7 +7,7 @@ use lisp::wire::{ControlMessage, DataHeader, MapRecord, MapRequest};
 
 use super::graph::Graph;
 use super::ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row};
-use crate::decode::{Ip, Lisp, Transport};
+use crate::decode::{Icmp, Ip, Lisp, Transport};
 use crate::report::model::sentence;
 use crate::results::{CaseResult, RequirementResult};
 use crate::trace::{Seen, Trace};
@@ -74,11 +74,13 @@ fn marks(judged: &[RequirementResult]) -> BTreeMap<usize, Vec<Mark>> {
             Verdict::Untestable | Verdict::Inconclusive => MarkKind::Info,
             Verdict::Skipped => continue,
         };
-        for number in row.packets.iter().take(MARKED) {
-            marks.entry(*number).or_default().push(Mark {
-                kind,
-                text: format!("{}: {}", row.id, sentence(row)),
-            });
+        for (index, number) in row.packets.iter().take(MARKED).enumerate() {
+            let text = if index == 0 {
+                format!("{}: {}", row.id, sentence(row))
+            } else {
+                row.id.clone()
+            };
+            marks.entry(*number).or_default().push(Mark { kind, text });
         }
     }
     for (number, ids) in passed {
@@ -116,7 +118,10 @@ fn events(trace: &Trace, marks: &mut BTreeMap<usize, Vec<Mark>>) -> Vec<Event> {
                 event.numbers.push(number as u64);
                 // A finding that names a packet on each of its links is said once.
                 for mark in marked {
-                    if !event.marks.contains(&mark) {
+                    let said = |known: &Mark| {
+                        known.kind == mark.kind && known.text.starts_with(&mark.text)
+                    };
+                    if !event.marks.iter().any(said) {
                         event.marks.push(mark);
                     }
                 }
@@ -181,7 +186,7 @@ fn describe(packet: &Seen, ip: &Ip) -> (Kind, String, String) {
             let inside = match inner {
                 Some(inner) => {
                     let (label, detail) = plain(inner);
-                    format!("{label} {detail}, TTL {} in {}", inner.ttl, ip.ttl)
+                    format!("{label} {detail}, TTL {}, outer TTL {}", inner.ttl, ip.ttl)
                 }
                 None => "no inner IP packet".to_owned(),
             };
@@ -239,9 +244,21 @@ fn plain(ip: &Ip) -> (String, String) {
             "packet too big".to_owned(),
             format!("{way}, MTU {}", icmp.mtu()),
         ),
-        Transport::Icmp(icmp) => (format!("ICMP {}/{}", icmp.kind, icmp.code), way),
+        Transport::Icmp(icmp) => (icmp_name(icmp), way),
         Transport::Other if ip.fragment => ("fragment".to_owned(), way),
         Transport::Other => (format!("protocol {}", ip.protocol), way),
+    }
+}
+
+/// ICMP and ICMPv6 errors by their names, the rest by type and code.
+fn icmp_name(icmp: &Icmp) -> String {
+    match (icmp.v6, icmp.kind, icmp.code) {
+        (false, 3, 0) | (true, 1, 0) => "no route to the network".to_owned(),
+        (false, 3, 1) | (true, 1, 3) => "host unreachable".to_owned(),
+        (false, 3, 3) | (true, 1, 4) => "port unreachable".to_owned(),
+        (false, 3, 9 | 10 | 13) | (true, 1, 1) => "prohibited".to_owned(),
+        (false, 11, 0) | (true, 3, 0) => "TTL exceeded".to_owned(),
+        (v6, kind, code) => format!("ICMP{} {kind}/{code}", if v6 { "v6" } else { "" }),
     }
 }
 
@@ -361,7 +378,9 @@ fn records(records: &[MapRecord]) -> String {
             .eid_prefix()
             .map_or_else(|| record.eid.to_string(), |prefix| prefix.to_string());
         let authoritative = if record.authoritative { " A" } else { "" };
-        let rest = if record.locators.is_empty() {
+        let rest = if record.locators.is_empty() && record.ttl == 0 {
+            "withdrawn".to_owned()
+        } else if record.locators.is_empty() {
             format!("action {}", record.action.code())
         } else {
             let locators = record.locators.iter().map(|locator| {

@@ -14,6 +14,15 @@ use crate::trace::Trace;
 const CAPTURE_LIMIT: u64 = 192 * 1024;
 /// How much of a log is shown: its end.
 const LOG_LIMIT: u64 = 48 * 1024;
+/// What is shown in another way than as text.
+const RECORDS: [&str; 6] = [
+    "capture.pcapng",
+    "command.txt",
+    "ladder.svg",
+    "result.json",
+    "topology.yaml",
+    "trace.json",
+];
 /// A results file beyond this size is refused rather than read.
 const RESULTS_LIMIT: u64 = 256 * 1024 * 1024;
 
@@ -169,7 +178,7 @@ fn inside(root: &Path, name: &str) -> Option<PathBuf> {
 
 fn read_evidence(result: &CaseResult, folder: &Path, base: &Path) -> Evidence {
     let mut evidence = Evidence::default();
-    logs(folder, &mut evidence);
+    texts(folder, &mut evidence);
     let capture = folder.join("capture.pcapng");
     if let Ok(metadata) = std::fs::metadata(&capture) {
         let bytes = if metadata.len() <= CAPTURE_LIMIT {
@@ -222,14 +231,15 @@ fn picture(trace: &Trace, result: &CaseResult, evidence: &mut Evidence) {
     }
 }
 
-fn logs(folder: &Path, evidence: &mut Evidence) {
+/// Logs, and the configurations that were rendered for the programs.
+fn texts(folder: &Path, evidence: &mut Evidence) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
     let mut files: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.is_file() && path.extension().is_some_and(|ending| ending == "log"))
+        .filter(|path| path.is_file())
         .collect();
     files.sort();
     for file in files {
@@ -237,15 +247,25 @@ fn logs(folder: &Path, evidence: &mut Evidence) {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
+        if RECORDS.contains(&name.as_str()) {
+            continue;
+        }
         match tail(&file) {
-            Ok((text, left_out)) => evidence.logs.push(Log {
-                name,
-                text,
-                left_out,
-            }),
+            Ok((text, left_out)) => {
+                let log = Log {
+                    name,
+                    text,
+                    left_out,
+                };
+                if log.name.ends_with(".log") {
+                    evidence.logs.push(log)
+                } else {
+                    evidence.configurations.push(log)
+                }
+            }
             Err(error) => evidence
                 .problems
-                .push(format!("log {name} cannot be read: {error}")),
+                .push(format!("{name} cannot be read: {error}")),
         }
     }
 }

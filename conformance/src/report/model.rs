@@ -88,13 +88,15 @@ pub struct Evidence {
     pub packets: BTreeMap<usize, String>,
     /// What the processes wrote.
     pub logs: Vec<Log>,
+    /// The configurations that they ran with.
+    pub configurations: Vec<Log>,
     /// The capture, if it is small enough to be carried along.
     pub capture: Option<Capture>,
     /// What could not be read.
     pub problems: Vec<String>,
 }
 
-/// One log.
+/// One log or configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// File name.

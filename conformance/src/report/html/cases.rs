@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Chip, slug};
 use crate::catalogue::Catalogue;
-use crate::report::model::{Capture, CaseReport, Report};
+use crate::report::model::{Capture, CaseReport, Log, Report};
 use crate::report::table::cited;
 use crate::results::RequirementResult;
 use crate::verdict::Verdict;
@@ -80,6 +80,7 @@ struct CaseView {
     ladder_shortened: bool,
     network: String,
     logs: Vec<LogView>,
+    configurations: Vec<LogView>,
     capture: Option<CaptureView>,
     problems: Vec<String>,
 }
@@ -197,16 +198,8 @@ fn case_view(
             .as_ref()
             .map(|network| network.svg_for_page())
             .unwrap_or_default(),
-        logs: case
-            .evidence
-            .logs
-            .iter()
-            .map(|log| LogView {
-                name: log.name.clone(),
-                text: log.text.clone(),
-                left_out: log.left_out,
-            })
-            .collect(),
+        logs: log_views(&case.evidence.logs),
+        configurations: log_views(&case.evidence.configurations),
         capture: case
             .evidence
             .capture
@@ -214,6 +207,16 @@ fn case_view(
             .map(|capture| capture_view(capture, &case.id, carried)),
         problems: case.evidence.problems.clone(),
     }
+}
+
+fn log_views(logs: &[Log]) -> Vec<LogView> {
+    logs.iter()
+        .map(|log| LogView {
+            name: log.name.clone(),
+            text: log.text.clone(),
+            left_out: log.left_out,
+        })
+        .collect()
 }
 
 /// The findings that are folded away, or the others.
