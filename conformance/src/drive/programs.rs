@@ -77,6 +77,11 @@ impl<'a> Programs<'a> {
         self.by_node.keys().map(String::as_str)
     }
 
+    /// Whether any of the programs opens `/dev/net/tun`.
+    pub(crate) fn need_tun(&self) -> bool {
+        self.by_node.values().any(|entry| entry.program.needs_tun)
+    }
+
     /// The rendered files: node, path, text.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &std::path::Path, &str)> {
         self.by_node.iter().flat_map(|(node, entry)| {

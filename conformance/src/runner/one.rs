@@ -74,6 +74,11 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
             return without_trace(run, Verdict::Untestable, stop.to_string(), began.elapsed());
         }
     };
+    if programs.need_tun()
+        && let Err(error) = harness::host::check_tun()
+    {
+        return without_trace(run, Verdict::Untestable, error.to_string(), began.elapsed());
+    }
     let under_test: BTreeSet<String> = programs.nodes().map(str::to_owned).collect();
     let folder = run.options.out.join(run.folder());
     let files: Vec<(String, String)> = programs
