@@ -99,6 +99,7 @@ impl Lab {
                     || options.inline.iter().any(|inline| inline.link == link.name)
             })
             .collect();
+        allow_descriptors(topology)?;
         let networks = on_own_thread("lab-build", || build::build(topology, &|n| relayed[n]))??;
         let clock = Clock::start();
         let capture = if options.capture {
@@ -278,6 +279,29 @@ fn taps(topology: &Topology, networks: &Networks, inline: &[Inline]) -> Vec<Tap>
         });
     }
     taps
+}
+
+/// Raises the limit of open files if a large lab needs more: per node a namespace and, while it is built, two sockets; per
+/// link a ring or two sockets of the relay.
+fn allow_descriptors(topology: &Topology) -> Result<(), LabError> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let needed = (256 + 4 * topology.nodes.len() + 3 * topology.links.len()) as u64;
+    let failed = |errno: nix::errno::Errno| {
+        LabError::kernel("asking for the limit of open files", errno.into())
+    };
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+    if soft >= needed {
+        return Ok(());
+    }
+    if hard < needed {
+        return Err(LabError::Unsupported {
+            what: format!("a lab of this size needs {needed} open files, and the limit is {hard}"),
+            remedy:
+                "raise it: ulimit -Hn, LimitNOFILE= of a service, --ulimit nofile= of a container"
+                    .to_owned(),
+        });
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(failed)
 }
 
 fn check_inline(topology: &Topology, inline: &Inline) -> Result<(), LabError> {

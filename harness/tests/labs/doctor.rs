@@ -42,7 +42,7 @@ fn rulesets_are_applied() {
     assert!(lab.ping("a", "10.0.0.2".parse().unwrap(), &ping).is_err());
     lab.ping("b", "10.0.0.1".parse().unwrap(), &Ping::default())
         .unwrap();
-    let error = with("table nonsense").err().unwrap();
+    let error = with("nonsense").err().unwrap();
     assert!(
         error.exit_code() == 2 && error.to_string().contains("node `b`: nft refused"),
         "{error}"
