@@ -148,6 +148,23 @@ pub enum Event {
     Malformed,
 }
 
+impl Event {
+    /// Whether it tells of an attack or a misconfiguration rather than of everyday traffic.
+    fn is_suspicious(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownSite
+                | Self::AuthenticationFailure
+                | Self::Replay
+                | Self::UnexpectedAck
+                | Self::RateLimited
+                | Self::Loop
+                | Self::MapReplyDropped
+                | Self::Malformed
+        )
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
@@ -200,6 +217,7 @@ pub struct Core {
     pending: Vec<Pending>,
     counters: Counters<Event>,
     logged: Limiter<Event>,
+    told: Limiter<&'static str>,
     random: u64,
     started: Time,
     journal: Option<stored::Journal>,
@@ -222,6 +240,7 @@ impl Core {
             pending: Vec::new(),
             counters: Counters::default(),
             logged: Limiter::default(),
+            told: Limiter::default(),
             random: seed,
             started: now,
             journal: None,
@@ -377,8 +396,20 @@ impl Core {
     /// Counts a message that goes no further, and says so at most once a second and reason.
     fn refuse(&mut self, now: Time, event: Event, source: SocketAddr) {
         self.counters.count(event);
-        if let Some(held) = self.logged.allow(now, event) {
-            tracing::debug!(%source, held_back = held, "dropped: {event}");
+        let Some(held_back) = self.logged.allow(now, event) else {
+            return;
+        };
+        if event.is_suspicious() {
+            tracing::warn!(%source, held_back, "dropped: {event}");
+        } else {
+            tracing::debug!(%source, held_back, "dropped: {event}");
+        }
+    }
+
+    /// Says what became of a registration, at most once a second and kind.
+    fn tell(&mut self, now: Time, what: &'static str, prefix: &EidPrefix, etr: IpAddr) {
+        if let Some(held_back) = self.told.allow(now, what) {
+            tracing::info!(%prefix, %etr, held_back, "{what}");
         }
     }
 
@@ -402,7 +433,7 @@ impl Core {
         let site = registration.site;
         for etr in &gone {
             self.sites.count(site, SiteEvent::Expirations);
-            tracing::info!(%prefix, etr = %etr.source, "registration expired");
+            self.tell(now, "registration expired", prefix, etr.source);
         }
         self.after_removal(prefix);
     }
@@ -573,6 +604,20 @@ fn same_family(one: &IpAddr, other: &IpAddr) -> bool {
 /// `from` for an answer to `to`: our address that was asked, when it is of the same family.
 fn answer_from(asked: IpAddr, to: &IpAddr) -> Option<IpAddr> {
     (same_family(&asked, to) && !asked.is_unspecified()).then_some(asked)
+}
+
+/// Whether a message must be dropped for an address in it: a vendor LCAF (type 255) whose vendor is not known here
+/// (RFC 9306 4). None is.
+fn is_foreign_vendor(address: &lisp::Address) -> bool {
+    const VENDOR: u8 = 255;
+    match address {
+        lisp::Address::Lcaf(lcaf) => match &**lcaf {
+            lisp::Lcaf::Opaque { kind, .. } => *kind == VENDOR,
+            lisp::Lcaf::InstanceId { address, .. } => is_foreign_vendor(address),
+            lisp::Lcaf::AfiList { addresses, .. } => addresses.iter().any(is_foreign_vendor),
+        },
+        _ => false,
+    }
 }
 
 /// Shares one allocation between equal locator-sets that follow each other.

@@ -12,7 +12,7 @@ use lisp::{Address, CONTROL_PORT, EidPrefix, Lcaf};
 
 use super::registration::{Etr, EtrId, Registration, sorted};
 use super::site::{Edition, SiteEvent, SiteKey, accepted_forms};
-use super::{Core, Datagram, Event, LocatorSet, SourcePort, Transmit};
+use super::{Core, Datagram, Event, LocatorSet, SourcePort, Transmit, is_foreign_vendor};
 
 /// Whose nonces increase together: an xTR and a key (RFC 9301 5.6). Without xTR-ID the source address stands for it.
 pub(super) type NonceKey = (u64, EtrId, u64);
@@ -39,7 +39,14 @@ impl Core {
         out: &mut Vec<Transmit>,
     ) {
         self.counters.count(Event::MapRegisters);
-        let Some(register) = self.parse_register(datagram.payload) else {
+        let foreign = |record: &MapRecord| {
+            let mut rlocs = record.locators.iter().map(|locator| &locator.rloc);
+            is_foreign_vendor(&record.eid) || rlocs.any(is_foreign_vendor)
+        };
+        let register = self
+            .parse_register(datagram.payload)
+            .filter(|register| !register.records.iter().any(foreign));
+        let Some(register) = register else {
             return self.refuse(now, Event::Malformed, datagram.source);
         };
         let Some(authentic) = self.authenticate(now, register, datagram) else {
@@ -48,7 +55,6 @@ impl Core {
         let site = authentic.site;
         if !self.accept_nonce(&authentic) {
             self.sites.count(site, SiteEvent::Replays);
-            tracing::warn!(source = %datagram.source, "Map-Register with an old nonce dropped: a replay?");
             return self.refuse(now, Event::Replay, datagram.source);
         }
         self.sites.count(site, SiteEvent::MapRegisters);
@@ -203,7 +209,7 @@ impl Core {
         out: &mut Vec<Transmit>,
     ) -> bool {
         if record.ttl == 0 {
-            self.withdraw(prefix, authentic);
+            self.withdraw(now, datagram, prefix, authentic);
             return true;
         }
         let number = authentic.site;
@@ -280,7 +286,7 @@ impl Core {
             self.expiries.push(Reverse((expires, *prefix)));
         }
         if fresh {
-            tracing::debug!(%prefix, etr = %datagram.source.ip(), "registered");
+            self.tell(now, "registered", prefix, datagram.source.ip());
         }
         if !change.moved_from.is_empty() {
             self.notify_moved(now, prefix, &change.moved_from, dynamic, out);
@@ -289,7 +295,13 @@ impl Core {
     }
 
     /// TTL 0 takes the ETR's registration away (ambiguities A10).
-    fn withdraw(&mut self, prefix: &EidPrefix, authentic: &Authentic) {
+    fn withdraw(
+        &mut self,
+        now: Time,
+        datagram: Datagram<'_>,
+        prefix: &EidPrefix,
+        authentic: &Authentic,
+    ) {
         let removed = self
             .known
             .get_mut(prefix)
@@ -300,7 +312,7 @@ impl Core {
             if let Some(journal) = &mut self.journal {
                 journal.gone(prefix, &authentic.id);
             }
-            tracing::info!(%prefix, "registration withdrawn");
+            self.tell(now, "registration withdrawn", prefix, datagram.source.ip());
             self.after_removal(prefix);
         }
     }

@@ -9,7 +9,8 @@ use lisp::{CONTROL_PORT, EidPrefix};
 
 use super::site::{Edition, SiteEvent};
 use super::{
-    Configured, Core, Datagram, Event, Known, SourcePort, Transmit, answer_from, same_family,
+    Configured, Core, Datagram, Event, Known, SourcePort, Transmit, answer_from, is_foreign_vendor,
+    same_family,
 };
 
 /// Record TTL in minutes of what is no LISP site (RFC 6833 4.3).
@@ -136,6 +137,15 @@ impl Core {
         let request = &asked.request;
         if request.probe {
             return self.refuse(now, Event::ProbeDropped, asked.source);
+        }
+        let eids = request.records.iter().map(|query| &query.eid);
+        let mut addresses = request
+            .itr_rlocs
+            .iter()
+            .chain(eids)
+            .chain([&request.source_eid]);
+        if addresses.any(is_foreign_vendor) {
+            return self.refuse(now, Event::Malformed, asked.source);
         }
         if request.records.is_empty() {
             return self.refuse(now, Event::NoRecords, asked.source);

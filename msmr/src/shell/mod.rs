@@ -28,6 +28,29 @@ pub(crate) struct Shared {
     core: Mutex<Core>,
     pub(crate) clock: Clock,
     config_path: PathBuf,
+    fixed: Fixed,
+}
+
+/// What is only read at the start.
+#[derive(Debug, PartialEq)]
+struct Fixed {
+    admin_socket: PathBuf,
+    addresses: Vec<IpAddr>,
+    port: u16,
+    state_dir: Option<PathBuf>,
+    state_sync: bool,
+}
+
+impl From<&DaemonConfig> for Fixed {
+    fn from(config: &DaemonConfig) -> Self {
+        Self {
+            admin_socket: config.admin_socket.clone(),
+            addresses: config.addresses.clone(),
+            port: config.port,
+            state_dir: config.state_dir.clone(),
+            state_sync: config.state_sync,
+        }
+    }
 }
 
 impl Shared {
@@ -39,10 +62,16 @@ impl Shared {
     /// Reads the configuration file again; a broken one changes nothing.
     pub(crate) fn reload(&self) -> Result<String, String> {
         let config = config::load(&self.config_path).map_err(|error| error.to_string())?;
+        let note = match Fixed::from(&config) == self.fixed {
+            true => "",
+            false => {
+                "; `admin-socket`, `addresses`, `port`, `state-dir` and `state-sync` change at the next start"
+            }
+        };
         let now = self.clock.now();
         let mut core = self.core();
         core.configure(now, config.core);
-        Ok(format!("{} sites configured", core.site_count()))
+        Ok(format!("{} sites configured{note}", core.site_count()))
     }
 }
 
@@ -56,6 +85,7 @@ pub fn run(config_path: &Path) -> Result<(), Failure> {
     let signals =
         Signals::install().map_err(|error| Failure::host("taking over signals", error))?;
     let mut sockets = Sockets::open(&config.addresses, config.port)?;
+    let fixed = Fixed::from(&config);
     let DaemonConfig {
         admin_socket,
         state_dir,
@@ -73,6 +103,7 @@ pub fn run(config_path: &Path) -> Result<(), Failure> {
         core: Mutex::new(core),
         clock,
         config_path: config_path.to_path_buf(),
+        fixed,
     });
     let of_admin = shared.clone();
     let server = daemon::admin::Server::start(&admin_socket, move |request| {

@@ -394,3 +394,35 @@ fn large_answers_are_split_for_unknown_paths() {
     let records: usize = out.iter().map(|t| reply(t).records.len()).sum();
     assert_eq!(records, 60);
 }
+
+#[test]
+fn a_vendor_lcaf_drops_the_message_and_other_unknown_ones_their_locator() {
+    let lcaf = |kind| {
+        Address::Lcaf(Box::new(lisp::Lcaf::Opaque {
+            kind,
+            reserved: Default::default(),
+            data: vec![0; 6],
+        }))
+    };
+    let mut bench = Bench::new(config(vec![site("a", &[EID])]));
+    let with = |kind| {
+        let mut sent = proxied(EID, &[ETR, ETR2]);
+        sent.records[0].locators[1].rloc = lcaf(kind);
+        sent
+    };
+    assert!(bench.register(ETR, &with(255)).is_empty());
+    assert_eq!(bench.core.count_of(Event::Malformed), 1);
+    assert_eq!(bench.register(ETR, &with(99)).len(), 1);
+    assert_eq!(
+        bench.ask(HOST),
+        Answer::Mapping(EID.into(), vec![ETR.into()])
+    );
+    for (kind, reason) in [(255, Event::Malformed), (99, Event::UnknownEid)] {
+        let mut asked = request(HOST);
+        asked.records[0].eid = lcaf(kind);
+        asked.records[0].mask_len = 0;
+        let before = bench.core.count_of(reason);
+        assert!(bench.ask_with(&asked).is_empty());
+        assert_eq!(bench.core.count_of(reason), before + 1);
+    }
+}
