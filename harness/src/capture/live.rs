@@ -333,13 +333,9 @@ impl Reader {
         for (number, source) in self.sources.iter_mut().enumerate() {
             let interface = &source.interface;
             source.read += source.ring.drain(|packet| {
-                let mut time_ns = self.clock.of_wall(packet.wall_ns, self.offset);
-                if before != self.offset {
-                    let other = self.clock.of_wall(packet.wall_ns, before);
-                    if other.abs_diff(now) < time_ns.abs_diff(now) {
-                        time_ns = other;
-                    }
-                }
+                let time_ns = self
+                    .clock
+                    .of_packet(packet.wall_ns, before, self.offset, now);
                 fresh.push((number, keep(packet, time_ns, interface)));
             });
         }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::SigSet;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{read, write};
 
@@ -242,7 +241,7 @@ impl Carrier {
             .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
             .collect();
         fds.push(PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
-        match ppoll(&mut fds, timeout, Some(SigSet::empty())) {
+        match ppoll(&mut fds, timeout, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }

@@ -34,13 +34,52 @@ impl Clock {
         (read(ClockId::CLOCK_MONOTONIC) + self.offset) as u64
     }
 
-    /// A wall clock time that was read while the wall clock stood at `offset` from the monotonic one, in lab time.
-    pub(crate) fn of_wall(self, wall: u64, offset: i64) -> u64 {
-        (wall as i64 - offset + self.offset) as u64
+    /// The lab time of a packet that the kernel stamped with the wall clock. The wall clock may have been stepped while the
+    /// packet waited to be read: it stood `before` or `offset` from the monotonic one. The packet was read at lab time
+    /// `now`, a moment after it was stamped, which tells the two apart.
+    pub(crate) fn of_packet(self, wall_ns: u64, before: i64, offset: i64, now: u64) -> u64 {
+        let by = |offset: i64| (wall_ns as i64 - offset + self.offset) as u64;
+        let (early, late) = (by(before), by(offset));
+        if early.abs_diff(now) < late.abs_diff(now) {
+            early
+        } else {
+            late
+        }
     }
 
     /// The offset at the start.
     pub(crate) fn offset(self) -> i64 {
         self.offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_no_packet() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let clock = Clock::start();
+        let offset = clock.offset();
+        let now = clock.now();
+        let stamped = now - 3_000_000;
+        for step in [HOUR, -HOUR] {
+            let stepped = (stamped as i64 + step) as u64;
+            // Stamped before the step, read after it; stamped and read after it; long after it.
+            assert_eq!(
+                clock.of_packet(stamped, offset, offset + step, now),
+                stamped
+            );
+            assert_eq!(
+                clock.of_packet(stepped, offset, offset + step, now),
+                stamped
+            );
+            assert_eq!(
+                clock.of_packet(stepped, offset + step, offset + step, now),
+                stamped
+            );
+        }
+        assert!(clock.now() >= now, "lab time is monotonic");
     }
 }

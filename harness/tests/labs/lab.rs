@@ -24,6 +24,11 @@ pub(crate) const TESTS: &[crate::Test] = &[
         children_that_run_away_end_with_the_lab,
     ),
     (
+        "lab::a_program_that_fills_its_log",
+        a_program_that_fills_its_log,
+    ),
+    ("lab::a_full_disk_is_an_error", a_full_disk_is_an_error),
+    (
         "lab::sockets_opened_inside_stay_inside",
         sockets_opened_inside_stay_inside,
     ),
@@ -190,4 +195,45 @@ fn sockets_opened_inside_stay_inside() {
     let (count, from) = server.recv_from(&mut buffer).unwrap();
     assert_eq!(&buffer[..count], b"hello");
     assert_eq!(from.ip().to_string(), "10.0.1.2");
+}
+
+fn a_program_that_fills_its_log() {
+    let directory = std::env::temp_dir().join(format!("harness-logs-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let options = LabOptions {
+        log_directory: Some(directory.clone()),
+        log_limit: 1 << 20,
+        ..LabOptions::default()
+    };
+    let lab = Lab::up(&topology(), options).unwrap();
+    let script = "echo first; head -c 20000000 /dev/zero | tr '\\0' 'x'; echo; echo last";
+    let flood = lab
+        .spawn("a", Program::new(["sh", "-c", script]).named("flood"))
+        .unwrap();
+    flood.wait_log("last", LONG).unwrap();
+    let recording = lab.finish();
+    let report = &recording.processes[0];
+    assert!(report.log.starts_with("first\n") && report.log.ends_with("last\n"));
+    assert!(
+        report.log.len() < 2 << 20 && report.log_dropped > 18_000_000,
+        "{}",
+        report.log_dropped
+    );
+    let file = std::fs::read(directory.join("a.flood.log")).unwrap();
+    assert!(file.len() < (1 << 20) + 100, "{}", file.len());
+    assert!(file.ends_with(b"[log limit reached: the rest is not kept]\n"));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+fn a_full_disk_is_an_error() {
+    let lab = lab();
+    lab.ping("a", "10.0.1.1".parse().unwrap(), &Ping::default())
+        .unwrap();
+    let recording = lab.finish();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let error = recording.write_pcapng(full).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }

@@ -19,6 +19,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         what_a_crash_leaves_is_removed,
     ),
     (
+        "named::an_interrupt_takes_a_lab_down_also_twice",
+        an_interrupt_takes_a_lab_down_also_twice,
+    ),
+    (
         "named::a_lab_that_does_not_come_up_leaves_nothing",
         a_lab_that_does_not_come_up_leaves_nothing,
     ),
@@ -278,6 +282,32 @@ fn what_a_crash_leaves_is_removed() {
     assert!(registry.open("alive").unwrap().status().is_ok());
     // The next `up` does the same by itself.
     assert!(scratch.up("crashed", SERVICE).0);
+}
+
+fn an_interrupt_takes_a_lab_down_also_twice() {
+    let scratch = Scratch::new("interrupt");
+    let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    assert!(scratch.up("twice", stubborn).0);
+    let holder = scratch
+        .registry()
+        .open("twice")
+        .unwrap()
+        .status()
+        .unwrap()
+        .holder;
+    let pid = nix::unistd::Pid::from_raw(holder as i32);
+    nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+    let deadline = Instant::now() + LONG;
+    while !is_dead(holder) {
+        // As often as somebody may press it: it goes on ending.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGINT);
+        assert!(Instant::now() < deadline, "the holder survived");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let left: Vec<_> = std::fs::read_dir(scratch.0.join("twice")).into_iter().flatten().collect();
+    let log = std::fs::read_to_string(scratch.0.join("twice/holder.log"));
+    assert!(!scratch.0.join("twice").exists(), "{left:?} {log:?}");
+    assert!(names_of("twice").is_empty());
 }
 
 fn a_lab_that_does_not_come_up_leaves_nothing() {
