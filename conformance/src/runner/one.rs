@@ -240,6 +240,17 @@ fn prepared_topology(case: &Case, options: &Options) -> Result<Topology, Stop> {
     let path = crate::home::topology_file(case.topology);
     let mut topology =
         Topology::load(&path).map_err(|error| Stop::Untestable(error.to_string()))?;
+    // Which texts a program follows is for its template to say; settings of the topology or the case come first.
+    for node in topology.nodes.clone() {
+        let program = node
+            .role
+            .as_deref()
+            .and_then(|role| options.implementation.program(role));
+        if program.is_some() && node.settings.get("edition").is_none() {
+            let setting = format!("edition: {}", options.edition);
+            crate::drive::merge_settings(&mut topology, &node.name, &setting)?;
+        }
+    }
     for (node, settings) in case.settings {
         crate::drive::merge_settings(&mut topology, node, settings)?;
     }

@@ -1,8 +1,12 @@
 //! One ETR under test; every neighbour is a scripted peer.
 
 mod common;
+mod decap;
+mod headers;
 mod hostile;
 mod locators;
+mod odd_data;
+mod packets;
 mod probes;
 mod questions;
 mod replies;
