@@ -66,3 +66,31 @@ fn a_box_without_its_locator_is_told() {
     let found = loaded.settings(&host("203.0.113.9"));
     assert!(found.unwrap_err().to_string().contains("locator"));
 }
+
+const PAGE: &str = include_str!("../../../docs/xtr.md");
+
+#[test]
+fn the_reference_page_shows_every_key_and_its_example_is_good() {
+    let block = PAGE.split("```yaml\n").nth(1).expect("an example");
+    let example = block.split("```").next().expect("which ends");
+    let loaded = Loaded::parse("example", example).unwrap();
+    loaded
+        .settings(&Host {
+            addresses: vec![
+                "192.0.2.1".parse().unwrap(),
+                "2001:db8:a::1".parse().unwrap(),
+            ],
+            register_nonce: 0,
+        })
+        .unwrap();
+    // An error about an unknown key lists the known ones.
+    let keys = error("unknown-key: 1");
+    let known: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
+    assert!(known.len() > 20, "{keys}");
+    for key in known.iter().filter(|key| **key != "unknown-key") {
+        assert!(
+            example.contains(&format!("{key}:")),
+            "{key} is not in docs/xtr.md"
+        );
+    }
+}

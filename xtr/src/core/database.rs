@@ -11,13 +11,15 @@ use super::eid_table::EidTable;
 use super::locator_set::is_locator;
 use super::settings::{LocalMapping, Settings};
 use super::{Action, Change, Core, Timer};
-use crate::forwarding::LocalEid;
+use crate::forwarding::{Edition, LocalEid};
 
 /// How long after a change the packet path reports who still sends to the prefix (RFC 6830 6.6.2: sites that exchanged
 /// data during the last minute).
 const SENDER_REPORTS: Duration = Duration::from_secs(60);
 /// How long a de-configured or moved prefix is remembered, so that senders can still be told.
 const AWAY_MEMORY: Duration = Duration::from_secs(24 * 3600);
+/// The use-LSB timer (RFC 9300 13.1).
+const USE_STATUS: Duration = Duration::from_secs(300);
 /// Hosts of dynamic prefixes that are registered by themselves, at most.
 const DYNAMIC_LIMIT: usize = 65_536;
 
@@ -32,6 +34,8 @@ pub struct Local {
     pub routed: bool,
     /// Map-version of its mapping (RFC 6834); never 0.
     pub version: u16,
+    /// Until when locator-status bits are left out, because the set that they number changed (RFC 9300 13.1).
+    pub status_from: Time,
     /// A host that was seen here, of this dynamic prefix.
     pub of_dynamic: Option<EidPrefix>,
 }
@@ -89,6 +93,7 @@ impl Database {
             since: now,
             routed: old.is_none_or(|old| old.routed),
             version: old.map_or(1, |old| next_version(old.version)),
+            status_from: Time::ZERO,
             of_dynamic: None,
             mapping,
         };
@@ -152,7 +157,8 @@ impl Core {
         let Some(local) = self.database.locals.get(prefix) else {
             return;
         };
-        let status = self.settings.locator_status_bits.then(|| {
+        let use_status = self.settings.locator_status_bits && local.status_from <= self.now;
+        let status = use_status.then(|| {
             let mut sorted = local.mapping.locators.clone();
             sorted.sort_by_key(|locator| locator.address);
             sorted
@@ -248,10 +254,27 @@ impl Core {
             return false;
         }
         self.database.away.remove(&prefix);
-        self.database.put(mapping, self.now);
+        let old = self.database.put(mapping, self.now);
+        self.renumber_status(&prefix, old.as_ref());
         self.drop_cached(&prefix);
         self.show_local(&prefix);
         true
+    }
+
+    /// RFC 9300 13.1: after a change of the set, no locator-status bits for a while.
+    fn renumber_status(&mut self, prefix: &EidPrefix, old: Option<&Local>) {
+        let Some(local) = self.database.locals.get_mut(prefix) else {
+            return;
+        };
+        let addresses = |local: &Local| -> BTreeSet<IpAddr> {
+            local.mapping.locators.iter().map(|l| l.address).collect()
+        };
+        let renumbered = old.is_some_and(|old| addresses(old) != addresses(local));
+        if renumbered && self.settings.edition == Edition::Rfc9300 {
+            local.status_from = self.now + USE_STATUS;
+            self.timers
+                .set(Timer::StatusBits(*prefix), local.status_from);
+        }
     }
 
     fn remove_local(&mut self, prefix: EidPrefix, reason: AwayReason) {

@@ -71,6 +71,8 @@ enum Timer {
     Solicit(EidPrefix, IpAddr),
     /// A locator is asked for a nonce echo, or no longer.
     Echo(IpAddr),
+    /// Locator-status bits of a local EID-Prefix are used again after a change.
+    StatusBits(EidPrefix),
     /// A local EID-Prefix stops asking the packet path for its senders.
     SenderReports(EidPrefix),
 }
@@ -186,6 +188,7 @@ impl Core {
                 Timer::Solicited(prefix) => self.ask(prefix, None, requests::Purpose::SmrInvoked),
                 Timer::Solicit(prefix, rloc) => self.solicit_again(prefix, rloc),
                 Timer::Echo(rloc) => self.echo_timer(rloc),
+                Timer::StatusBits(prefix) => self.show_local(&prefix),
                 Timer::SenderReports(prefix) => self.end_sender_reports(prefix),
             }
         }

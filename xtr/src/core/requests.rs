@@ -10,6 +10,7 @@ use lisp::{Address, CONTROL_PORT, EidPrefix};
 
 use super::event::Port;
 use super::limits::{Bucket, PerKey};
+use super::locator_set::is_locator;
 use super::map_cache::{Mapping, Origin, rlocs_of};
 use super::settings::Settings;
 use super::{Core, Timer};
@@ -148,6 +149,10 @@ impl Core {
         packet: HeldPacket,
     ) {
         self.counters.count("miss");
+        if !is_locator(destination) {
+            // Multicast, link-local and the like have no mapping of their own.
+            return self.counters.count("miss-not-unicast");
+        }
         if let Some((prefix, entry)) = self.cache.lookup(iid, destination) {
             let asks = entry.mapping == Mapping::Negative(lisp::wire::Action::SendMapRequest);
             if !asks {

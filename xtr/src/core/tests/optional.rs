@@ -238,3 +238,39 @@ fn nothing_is_gleaned_unless_configured() {
     bench.receive(MAP_SERVER, &ControlMessage::MapRequest(request));
     assert_eq!(bench.installed("203.0.113.20/32"), None);
 }
+
+#[test]
+fn status_bits_rest_after_the_set_changed_in_the_newer_edition() {
+    let status = |bench: &Bench| {
+        bench
+            .done
+            .iter()
+            .rev()
+            .find_map(|(_, action)| match action {
+                Action::SetLocal(local) => Some(local.locator_status),
+                _ => None,
+            })
+    };
+    for (edition, at_once) in [(Edition::Rfc6830, Some(0b11)), (Edition::Rfc9300, None)] {
+        let mut with_bits = settings();
+        with_bits.edition = edition;
+        with_bits.locator_status_bits = true;
+        let mut bench = Bench::fresh(with_bits);
+        assert_eq!(status(&bench), Some(Some(1)));
+        let mut mapping = own_mapping("10.1.0.0/24");
+        mapping.locators.push(own_locator("192.0.2.8"));
+        bench.event(Event::Change(Change::Add(mapping)));
+        assert_eq!(status(&bench), Some(at_once));
+        bench.at_s(301);
+        assert_eq!(status(&bench), Some(Some(0b11)));
+    }
+}
+
+#[test]
+fn nobody_asks_for_multicast_or_link_local_destinations() {
+    let mut bench = Bench::new(settings());
+    for destination in ["224.0.0.5", "255.255.255.255", "ff02::1", "fe80::1"] {
+        bench.miss(destination);
+    }
+    assert!(bench.sent().is_empty());
+}
