@@ -4,8 +4,10 @@ mod petr;
 mod pitr;
 mod pitr_actions;
 mod rtr;
+mod urpf;
 
 use crate::decode::Ip;
+use crate::sabotage::Frame;
 use crate::trace::{Seen, Trace};
 
 /// An echo by its direction and sequence number.
@@ -62,4 +64,34 @@ fn way_text(way: &[&Seen]) -> String {
         text += packet.sender().unwrap_or("?");
     }
     text + if inside { "]" } else { "" }
+}
+
+fn is_data(frame: &Frame<'_>) -> bool {
+    frame.ip().is_some_and(|ip| {
+        ip.udp()
+            .is_some_and(|udp| udp.destination_port == lisp::DATA_PORT)
+    })
+}
+
+/// The inner packet of a data packet.
+fn inner(frame: &Frame<'_>) -> Option<Vec<u8>> {
+    let ip = frame.ip()?;
+    ip.udp()?.payload.get(8..).map(<[u8]>::to_vec)
+}
+
+/// A data packet becomes the packet that it carries: as if there were no tunnel.
+fn untunnel(frame: &mut Frame<'_>) {
+    if is_data(frame)
+        && let Some(inner) = inner(frame)
+    {
+        let ether_type: [u8; 2] = if inner.first().is_some_and(|b| b >> 4 == 6) {
+            [0x86, 0xdd]
+        } else {
+            [0x08, 0x00]
+        };
+        let octets = frame.octets();
+        octets.truncate(12);
+        octets.extend(ether_type);
+        octets.extend(inner);
+    }
 }

@@ -2,7 +2,7 @@
 
 use lisp::wire::DataHeader;
 
-use super::{Ping, way_text};
+use super::{Ping, inner, is_data, untunnel, way_text};
 use crate::case::Case;
 use crate::cases::common::{edit_outgoing, ip, lose_incoming, lose_outgoing, seconds};
 use crate::catalogue::Req;
@@ -26,12 +26,6 @@ const SITE: &str = "192.0.2.2";
 const PROXY: &str = "192.0.2.14";
 const USE_PETR: (&str, &str) = ("xtr-a", "{use-petr: [{address: 192.0.2.14}]}");
 
-fn is_data(frame: &Frame<'_>) -> bool {
-    frame
-        .ip()
-        .is_some_and(|ip| ip.udp().is_some_and(|udp| udp.destination_port == 4341))
-}
-
 fn is_echo(frame: &Frame<'_>) -> bool {
     frame.ip().is_some_and(|ip| ip.icmp().is_some())
 }
@@ -52,12 +46,7 @@ inventory::submit! {
                 node: "xtr-a",
                 links: &["access"],
                 kills: &[USES_PETR],
-                tamper: || edit_outgoing(|frame| {
-                    if is_data(frame) && let Some(inner) = inner(frame) {
-                        frame.octets().truncate(14);
-                        frame.octets().extend(inner);
-                    }
-                }),
+                tamper: || edit_outgoing(untunnel),
             },
             Sabotage {
                 name: "uses another address as outer source",
@@ -85,12 +74,6 @@ inventory::submit! {
         ],
         ..Case::BASE
     }
-}
-
-/// The inner packet of a data packet.
-fn inner(frame: &Frame<'_>) -> Option<Vec<u8>> {
-    let ip = frame.ip()?;
-    ip.udp()?.payload.get(8..).map(<[u8]>::to_vec)
 }
 
 fn outward(drive: &mut Drive<'_>, to: &str) -> Result<(), Stop> {
