@@ -40,6 +40,7 @@ use crate::forwarding::{
 };
 use crate::kernel::KernelError;
 use crate::kernel::aggregates::AggregateRoutes;
+use crate::kernel::offload::WireOffloads;
 use crate::kernel::policy::{PolicyRouting, Via};
 use crate::kernel::site::{SiteMonitor, SiteView};
 use crate::kernel::tun::{Tun, TunOffload};
@@ -81,6 +82,9 @@ pub struct DataPlaneConfig {
     pub queues: u8,
     /// Offloads of the locator side.
     pub offload: Offload,
+    /// Turn transmit offloads off on veths toward the locators, as on a real wire (see [`WireOffloads`]). False: they stay
+    /// as they are, which is faster where both ends are known to cope.
+    pub wire_offloads: bool,
     /// How long a thread looks for the next packet before it sleeps. Zero: it sleeps at once.
     pub spin: Duration,
     /// Learn smaller MTUs per locator from the core (RFC 6830 5.4.2).
@@ -99,6 +103,7 @@ impl Default for DataPlaneConfig {
             source_ports: 256,
             queues: 1,
             offload: Offload::Auto,
+            wire_offloads: true,
             spin: Duration::ZERO,
             learn_mtu: true,
         }
@@ -152,6 +157,8 @@ pub struct DataPlane {
     stopping: Arc<AtomicBool>,
     sockets: Vec<Arc<Socket>>,
     threads: Vec<JoinHandle<()>>,
+    /// Put back at the end.
+    _offloads: Option<WireOffloads>,
 }
 
 impl DataPlane {
@@ -183,6 +190,11 @@ impl DataPlane {
                 tracing::warn!(%rloc, %error, "cannot send from this locator now");
             }
         }
+        let offloads = config
+            .wire_offloads
+            .then(|| WireOffloads::apply(&config.rlocs))
+            .transpose()
+            .map_err(refused("opening a socket to set offloads"))?;
         let icmp = IcmpSockets::new().map_err(refused("opening an ICMP socket"))?;
         let join = config.offload == Offload::Auto;
         let shared = Arc::new(Shared {
@@ -246,6 +258,7 @@ impl DataPlane {
             stopping: Arc::default(),
             sockets,
             threads: Vec::new(),
+            _offloads: offloads,
         };
         for (n, encapsulator) in encapsulators.into_iter().enumerate() {
             plane.thread(format!("encap-{n}"), move |stop| encapsulator.run(stop))?;

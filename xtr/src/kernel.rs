@@ -5,6 +5,7 @@
 
 pub mod aggregates;
 pub mod netlink;
+pub mod offload;
 pub mod policy;
 pub mod site;
 pub mod tun;

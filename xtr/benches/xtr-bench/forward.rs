@@ -25,6 +25,9 @@ pub(crate) struct Forward {
     /// One packet a message.
     #[arg(long)]
     no_offload: bool,
+    /// Turn transmit offloads off on veths toward the locators.
+    #[arg(long)]
+    wire: bool,
     /// Look this many microseconds for the next packet before sleeping.
     #[arg(long, default_value_t = 0)]
     spin: u64,
@@ -50,6 +53,7 @@ impl Forward {
             } else {
                 Offload::Auto
             },
+            wire_offloads: self.wire,
             spin: Duration::from_micros(self.spin),
             queues: self.queues,
             ..DataPlaneConfig::default()

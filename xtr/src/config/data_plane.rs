@@ -17,7 +17,7 @@ pub struct DataPlaneEntry {
     pub tun_node: PathBuf,
     /// First routing table; Instance IDs take this one and those after it.
     pub first_table: u32,
-    /// Priority of the policy rules.
+    /// First priority of the policy rules; they take three.
     pub rule_priority: u32,
     /// What the core carries toward any locator, in octets (L of RFC 6830 5.4.1).
     pub locator_mtu: u16,
@@ -27,6 +27,8 @@ pub struct DataPlaneEntry {
     pub queues: u8,
     /// Segmentation and receive offloads of the locator side, where the kernel has them.
     pub offload: bool,
+    /// Turn transmit offloads off on veths toward the locators, as on a real wire.
+    pub wire_offloads: bool,
     /// How long a thread looks for the next packet before it sleeps.
     pub spin: Period,
     /// Learn smaller MTUs per locator from the core (RFC 6830 5.4.2).
@@ -45,6 +47,7 @@ impl Default for DataPlaneEntry {
             source_ports,
             queues,
             offload,
+            wire_offloads,
             spin,
             learn_mtu,
         } = DataPlaneConfig::default();
@@ -57,6 +60,7 @@ impl Default for DataPlaneEntry {
             source_ports,
             queues,
             offload: offload == Offload::Auto,
+            wire_offloads,
             spin: Period(spin),
             learn_mtu,
         }
@@ -80,6 +84,7 @@ impl DataPlaneEntry {
             } else {
                 Offload::Off
             },
+            wire_offloads: self.wire_offloads,
             spin: self.spin.0,
             learn_mtu: self.learn_mtu,
         }

@@ -1,7 +1,9 @@
 //! The thread that watches what the packet threads do not wait for: route changes and ICMP errors.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -18,6 +20,9 @@ const ROUTES: u64 = u64::MAX - 1;
 /// IPv4 link may carry as little as 68; below 296 nothing useful remains after two headers.
 const LEAST_MTU_V4: u32 = 296;
 const LEAST_MTU_V6: u32 = 1280;
+
+/// How long a learned MTU is believed (RFC 1191 6.3, RFC 8201 4: ten minutes).
+const MTU_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Watches until `stop` becomes readable.
 pub(crate) fn run(
@@ -45,9 +50,10 @@ pub(crate) fn run(
         tracing::error!(%error, "cannot watch all sockets: some ICMP errors go unnoticed");
     }
     let mut limiter = Limiter::default();
+    let mut learned: Vec<(Instant, IpAddr)> = Vec::new();
     let mut events = [EpollEvent::empty(); 64];
     loop {
-        let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
+        let count = match epoll.wait(&mut events, until_next(&learned)) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => continue,
             Err(error) => {
@@ -55,6 +61,7 @@ pub(crate) fn run(
                 return;
             }
         };
+        forget_old(shared, &mut learned);
         for event in &events[..count] {
             match event.data() {
                 STOP => return,
@@ -64,7 +71,10 @@ pub(crate) fn run(
                 token => {
                     let socket = sockets[token as usize];
                     while let Some(error) = take_error(socket) {
-                        note(shared, &mut limiter, &error, learn_mtu);
+                        if let Some(rloc) = note(shared, &mut limiter, &error, learn_mtu) {
+                            learned.retain(|(_, known)| *known != rloc);
+                            learned.push((Instant::now() + MTU_LIFETIME, rloc));
+                        }
                     }
                 }
             }
@@ -72,35 +82,57 @@ pub(crate) fn run(
     }
 }
 
-fn note(shared: &Shared, limiter: &mut Limiter, error: &QueuedError, learn_mtu: bool) {
+fn until_next(learned: &[(Instant, IpAddr)]) -> EpollTimeout {
+    // The oldest stands first.
+    learned.first().map_or(EpollTimeout::NONE, |(until, _)| {
+        let wait = until.saturating_duration_since(Instant::now());
+        EpollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX)
+    })
+}
+
+fn forget_old(shared: &Shared, learned: &mut Vec<(Instant, IpAddr)>) {
+    let now = Instant::now();
+    learned.retain(|(until, rloc)| {
+        if *until > now {
+            return true;
+        }
+        if let Some(state) = shared.forwarding.rlocs().find(*rloc) {
+            state.set_mtu(None);
+        }
+        false
+    });
+}
+
+/// Acts on an ICMP error; the locator whose MTU was learned from it.
+fn note(
+    shared: &Shared,
+    limiter: &mut Limiter,
+    error: &QueuedError,
+    learn_mtu: bool,
+) -> Option<IpAddr> {
     const FROM_ICMP: [u8; 2] = [2, 3];
-    let Some(rloc) = error.destination.map(|a| a.ip()) else {
-        return;
-    };
+    let rloc = error.destination?.ip();
     // The kernel matched the message to a source port of ours; that we did send to the locator is for us to check.
-    let Some(state) = shared.forwarding.rlocs().find(rloc) else {
-        return;
-    };
+    let state = shared.forwarding.rlocs().find(rloc)?;
     if state.packets() == 0 || !FROM_ICMP.contains(&error.origin) {
-        return;
+        return None;
     }
-    let now = shared.forwarding.now_ms();
     if error.errno == libc::EMSGSIZE {
         let least = if rloc.is_ipv6() {
             LEAST_MTU_V6
         } else {
             LEAST_MTU_V4
         };
-        let Ok(mtu) = u16::try_from(error.info) else {
-            return;
-        };
+        let mtu = u16::try_from(error.info).ok()?;
         let smaller = usize::from(mtu) < state.mtu().map_or(shared.locator_mtu, usize::from);
-        if learn_mtu && u32::from(mtu) >= least && smaller {
-            state.set_mtu(Some(mtu));
-            shared.report(DataEvent::TooBig { rloc, mtu });
+        if !learn_mtu || u32::from(mtu) < least || !smaller {
+            return None;
         }
-        return;
+        state.set_mtu(Some(mtu));
+        shared.report(DataEvent::TooBig { rloc, mtu });
+        return Some(rloc);
     }
+    let now = shared.forwarding.now_ms();
     if limiter.allow((rloc, error.kind, error.code), 1, 1_000, now) {
         shared.report(DataEvent::Unreachable {
             rloc,
@@ -109,4 +141,5 @@ fn note(shared: &Shared, limiter: &mut Limiter, error: &QueuedError, learn_mtu: 
             code: error.code,
         });
     }
+    None
 }

@@ -1,9 +1,10 @@
 //! From the site to the locators.
 
+use xtr::dataplane::{DataPlaneConfig, Offload};
 use xtr::forwarding::{Counter, DataEvent, Decision};
 
 use crate::Test;
-use crate::stage::{SOON, Stage, from_host, holds, ip};
+use crate::stage::{SOON, Stage, from_host, holds, ip, settings};
 
 pub(crate) const TESTS: &[Test] = &[
     ("every_mix_of_families_is_encapsulated", every_mix),
@@ -13,6 +14,10 @@ pub(crate) const TESTS: &[Test] = &[
         release_native,
     ),
     ("a_large_packet_with_df_is_answered_with_the_size", too_big),
+    (
+        "several_queues_and_no_offloads_carry_the_same",
+        settings_do_not_matter,
+    ),
     ("a_drop_action_is_told_to_the_source", prohibited),
     ("a_large_packet_without_df_is_split_in_two", split),
     ("a_smaller_path_is_learned_from_icmp", learn_mtu),
@@ -68,6 +73,39 @@ fn set_tos(packet: &mut [u8], tos: u8) {
     } else {
         packet[0] = 0x60 | tos >> 4;
         packet[1] = tos << 4;
+    }
+}
+
+fn settings_do_not_matter() {
+    let queues = DataPlaneConfig {
+        queues: 3,
+        ..settings()
+    };
+    let plain = DataPlaneConfig {
+        offload: Offload::Off,
+        spin: std::time::Duration::from_micros(200),
+        ..settings()
+    };
+    for config in [queues, plain] {
+        let stage = Stage::set(config);
+        stage.map("10.2.0.0/16", "192.0.2.1");
+        for flow in 0..20u8 {
+            let payload = [b"flow ", &[flow, 0xaa][..]].concat();
+            let packet = lisp::ip::udp_packet(
+                ip("10.1.0.10"),
+                ip("10.2.0.7"),
+                1000 + u16::from(flow),
+                2222,
+                64,
+                &payload,
+            );
+            stage.inject("host", &packet);
+            let seen = stage.seen("core", "xtr", "the packet", |p| holds(p, &payload));
+            assert_eq!(seen[16..20], [192, 0, 2, 1]);
+        }
+        let inner = lisp::ip::udp_packet(ip("10.2.0.7"), ip("10.1.0.10"), 1, 2, 64, b"back");
+        stage.data([0; 8], &inner);
+        stage.seen("site", "xtr", "the answer", |p| holds(p, b"back"));
     }
 }
 

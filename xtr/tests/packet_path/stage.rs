@@ -41,11 +41,19 @@ pub(crate) fn lab() -> Lab {
 
 /// Starts a packet path in the lab's router.
 pub(crate) fn start(lab: &Lab, policy: Policy) -> (DataPlane, EventReceiver) {
-    let config = DataPlaneConfig {
+    start_with(lab, policy, settings())
+}
+
+/// Settings for this lab.
+pub(crate) fn settings() -> DataPlaneConfig {
+    DataPlaneConfig {
         rlocs: vec![ip("192.0.2.2"), ip("2001:db8::2")],
         source_ports: 16,
         ..DataPlaneConfig::default()
-    };
+    }
+}
+
+fn start_with(lab: &Lab, policy: Policy, config: DataPlaneConfig) -> (DataPlane, EventReceiver) {
     let forwarding = Arc::new(Forwarding::new(policy));
     for local in ["10.1.0.0/24", "fd01::/64"] {
         forwarding.add_local(LocalEid::new(eids(local)));
@@ -65,6 +73,13 @@ impl Stage {
     pub(crate) fn with(policy: Policy) -> Self {
         let lab = lab();
         let (plane, events) = start(&lab, policy);
+        Self { lab, plane, events }
+    }
+
+    /// The same with other settings.
+    pub(crate) fn set(config: DataPlaneConfig) -> Self {
+        let lab = lab();
+        let (plane, events) = start_with(&lab, Policy::default(), config);
         Self { lab, plane, events }
     }
 
