@@ -140,3 +140,48 @@ fn a_hostile_page_runs_nothing() {
         "the browser says that it blocked it"
     );
 }
+
+#[test]
+fn pictures_are_documents_of_their_own() {
+    let Some(browser) = Browser::start(true) else {
+        return;
+    };
+    let samples = Samples::new();
+    let report = samples.report();
+    let case = report.runs[0]
+        .cases
+        .iter()
+        .find(|case| case.evidence.ladder.is_some())
+        .expect("a sample has packets");
+    let mut ladder = case.evidence.ladder.clone().expect("found by it");
+    ladder.title = "<&\"'\u{0}\u{1b}\u{ffff}]]>".to_owned();
+    ladder.columns[0].role = ladder.title.clone();
+    let network = case
+        .evidence
+        .network
+        .clone()
+        .expect("a sample has a topology");
+    for (name, svg) in [
+        ("browser-ladder.svg", ladder.svg()),
+        ("browser-network.svg", network.svg()),
+    ] {
+        browser.open(&keep(name, &svg));
+        assert_eq!(
+            browser.run("return document.documentElement.nodeName"),
+            "svg",
+            "{name}"
+        );
+        assert_eq!(
+            browser.run("return document.querySelectorAll('parsererror').length"),
+            0,
+            "{name}"
+        );
+        // Nothing is drawn outside of the picture.
+        let outside = browser.run(
+            "const all = document.documentElement.getBoundingClientRect();
+             return [...document.querySelectorAll('rect, text, path')].map(e => e.getBoundingClientRect())
+               .filter(r => r.width > 0 && (r.left < all.left - 1 || r.right > all.right + 1 || r.bottom > all.bottom + 1)).length",
+        );
+        assert_eq!(outside, 0, "{name}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::super::graph::{GraphEnd, GraphLink, GraphNode, Shape};
 use super::*;
+use proptest::prelude::*;
 
 fn network(nodes: usize, links: &[(usize, usize)]) -> Graph {
     let end = |node| GraphEnd {
@@ -104,4 +105,16 @@ fn sites_stand_on_both_sides_of_the_core() {
     let places = place(&network(5, &[(1, 2), (2, 0), (0, 3), (3, 4)]));
     let x = |node: usize| places.boxes[node].center_x();
     assert!(x(1) < x(2) && x(2) < x(0) && x(0) < x(3) && x(3) < x(4));
+}
+
+proptest! {
+    #[test]
+    fn nothing_overlaps_in_networks_at_random(
+        nodes in 1_usize..45,
+        links in proptest::collection::vec((any::<u8>(), any::<u8>()), 0..70),
+    ) {
+        let links: Vec<(usize, usize)> =
+            links.into_iter().map(|(a, b)| (usize::from(a) % nodes, usize::from(b) % nodes)).collect();
+        assert_apart(&place(&network(nodes, &links)));
+    }
 }
