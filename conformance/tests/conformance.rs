@@ -115,6 +115,7 @@ impl Suite {
             seed: 1,
             out,
             jobs: 1,
+            keep: false,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
                 .is_some_and(|value| value == "1"),
             slow: false,

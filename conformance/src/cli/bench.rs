@@ -1,5 +1,10 @@
 //! `lisplab bench`: figures, never verdicts.
 
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use conformance::home;
+
 use super::{Exit, complain};
 
 #[derive(Debug, clap::Args)]
@@ -22,18 +27,44 @@ enum Which {
         #[arg(long)]
         json: bool,
     },
+    /// The tunnel router's packet path next to plain routing and kernel VXLAN.
+    Dataplane(Passed),
+    /// The tunnel router's map-cache.
+    MapCache(Passed),
+    /// The Map-Server next to a bare UDP echo.
+    Msmr(Passed),
 }
 
-pub(crate) fn run(args: &Args) -> Exit {
-    let Which::Build {
-        nodes,
-        rounds,
-        json,
-    } = &args.which;
+/// Arguments of the benchmark program itself.
+#[derive(Debug, clap::Args)]
+struct Passed {
+    /// For programs; see docs/formats.md.
+    #[arg(long)]
+    json: bool,
+    /// What the benchmark itself takes, such as --rounds 3; `-- --help` lists it.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    match &args.which {
+        Which::Build {
+            nodes,
+            rounds,
+            json,
+        } => ExitCode::from(build(*nodes, *rounds, *json) as u8),
+        Which::Dataplane(passed) => program("xtr", "xtr-bench", Some("dataplane"), passed, true),
+        Which::MapCache(passed) => program("xtr", "xtr-bench", Some("map-cache"), passed, true),
+        // It prints nothing but JSON.
+        Which::Msmr(passed) => program("msmr", "msmr-bench", None, passed, false),
+    }
+}
+
+fn build(nodes: u16, rounds: u16, json: bool) -> Exit {
     if let Err(error) = harness::host::enter() {
         return complain(error, Exit::Host);
     }
-    let figures = match harness::bench::build(usize::from(*nodes), usize::from(*rounds)) {
+    let figures = match harness::bench::build(usize::from(nodes), usize::from(rounds)) {
         Ok(figures) => figures,
         Err(error) => {
             let exit = if error.exit_code() == 2 {
@@ -44,12 +75,89 @@ pub(crate) fn run(args: &Args) -> Exit {
             return complain(error, exit);
         }
     };
-    let mut text = if *json {
-        serde_json::to_string_pretty(&figures).expect("figures serialize")
+    if json {
+        let mut text = serde_json::to_string_pretty(&figures).expect("figures serialize");
+        text.push('\n');
+        super::print(&text);
     } else {
-        format!("{figures:#?}")
-    };
-    text.push('\n');
-    super::print(&text);
+        super::print(&format!(
+            "{} nodes around a core, medians of {} rounds\n  built     {:>8.1} ms\n  ip -batch {:>8.1} ms\n  ratio     {:>8.2}\n  let go    {:>8.1} ms\n",
+            figures.nodes,
+            figures.rounds,
+            figures.ours_ms,
+            figures.ip_batch_ms,
+            figures.ratio_to_ip_batch,
+            figures.teardown_ms
+        ));
+    }
     Exit::Fine
+}
+
+/// Runs a benchmark program of another package, built with optimisation where this is a checkout.
+fn program(
+    package: &str,
+    name: &str,
+    subcommand: Option<&str>,
+    passed: &Passed,
+    knows_json: bool,
+) -> ExitCode {
+    let path = match optimised(package, name) {
+        Ok(path) => path,
+        Err(problem) => return ExitCode::from(complain(problem, Exit::Host) as u8),
+    };
+    let mut command = Command::new(&path);
+    command.args(subcommand);
+    if passed.json && knows_json {
+        command.arg("--json");
+    }
+    command.args(&passed.arguments);
+    match command.status() {
+        Ok(status) => ExitCode::from(
+            status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1),
+        ),
+        Err(error) => {
+            ExitCode::from(complain(format!("{}: {error}", path.display()), Exit::Host) as u8)
+        }
+    }
+}
+
+fn optimised(package: &str, name: &str) -> Result<PathBuf, String> {
+    let manifest = home::checkout().join("Cargo.toml");
+    if !manifest.is_file() {
+        let beside = std::env::current_exe()
+            .ok()
+            .and_then(|executable| Some(executable.parent()?.join(name)));
+        return beside.filter(|path| path.is_file()).ok_or_else(|| {
+            format!(
+                "the program {name} is not beside lisplab, and this is no checkout to build it from"
+            )
+        });
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--package",
+            package,
+            "--bin",
+            name,
+            "--manifest-path",
+        ])
+        .arg(&manifest);
+    // Beside the checkout's other results, also when we run from elsewhere.
+    let target = home::checkout().join("target");
+    command.arg("--target-dir").arg(&target);
+    let status = command
+        .status()
+        .map_err(|error| format!("cargo cannot be started to build {name}: {error}"))?;
+    if !status.success() {
+        return Err(format!("cargo could not build {name}"));
+    }
+    Ok(target.join("release").join(name))
 }

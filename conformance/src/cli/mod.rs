@@ -7,6 +7,7 @@ mod dissect;
 mod graph;
 mod judge;
 mod lab;
+mod poor;
 mod progress;
 mod report;
 mod sabotage;
@@ -50,6 +51,11 @@ enum Command {
     Check(check::Args),
     /// Measure.
     Bench(bench::Args),
+    /// Run the cases against programs that are no LISP routers: nothing may pass.
+    Poor(poor::Args),
+    /// One of those programs.
+    #[command(hide = true)]
+    PoorProgram(poor::ProgramArgs),
     /// Draw a topology: SVG, or Mermaid text.
     Graph(graph::Args),
     /// Merge runs into one report: table, JUnit, HTML.
@@ -83,7 +89,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Down(args) => lab::down(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => return bench::run(&args),
+        Command::Poor(args) => poor::run(&args),
+        Command::PoorProgram(args) => poor::program(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Report(args) => report::run(&args),
     };

@@ -108,6 +108,9 @@ pub(crate) struct How {
     /// Seed of everything random.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// After a failure leave the lab standing until Enter is pressed. One case at a time.
+    #[arg(long)]
+    keep: bool,
     /// Where results and evidence go.
     #[arg(long, value_name = "DIR", default_value = "target/lisplab")]
     out: PathBuf,
@@ -115,7 +118,16 @@ pub(crate) struct How {
 
 impl How {
     pub(crate) fn options(&self, slow: bool) -> Result<Options, (String, Exit)> {
-        let implementation = Implementation::load(&self.implementation)
+        self.options_for(&self.implementation, slow)
+    }
+
+    /// The same for another implementation than `--implementation` names.
+    pub(crate) fn options_for(
+        &self,
+        implementation: &str,
+        slow: bool,
+    ) -> Result<Options, (String, Exit)> {
+        let implementation = Implementation::load(implementation)
             .map_err(|error| (error.to_string(), Exit::Input))?;
         let out =
             std::path::absolute(&self.out).map_err(|error| (error.to_string(), Exit::Input))?;
@@ -131,7 +143,12 @@ impl How {
             strict: self.strict,
             seed: self.seed,
             out,
-            jobs: self.jobs.unwrap_or_else(default_jobs),
+            jobs: if self.keep {
+                1
+            } else {
+                self.jobs.unwrap_or_else(default_jobs)
+            },
+            keep: self.keep,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
                 .is_some_and(|value| value == "1"),
             slow,

@@ -3,11 +3,12 @@
 mod peer;
 mod programs;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use harness::Lab;
+use harness::capture::Mark;
 use harness::process::NotSeen;
 
 use crate::case::Case;
@@ -55,6 +56,7 @@ pub struct Drive<'a> {
     programs: Programs<'a>,
     deadline: Instant,
     random: Cell<u64>,
+    marks: RefCell<Vec<Mark>>,
     progress: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -72,12 +74,13 @@ impl<'a> Drive<'a> {
             programs,
             deadline: Instant::now() + case.timeout,
             random: Cell::new(seed),
+            marks: RefCell::default(),
             progress,
         }
     }
 
-    pub(crate) fn into_programs(self) -> Programs<'a> {
-        self.programs
+    pub(crate) fn end(self) -> (Programs<'a>, Vec<Mark>) {
+        (self.programs, self.marks.into_inner())
     }
 
     /// The lab itself.
@@ -92,7 +95,12 @@ impl<'a> Drive<'a> {
 
     /// Names this moment for the judges ([`Trace::since`](crate::trace::Trace::since)), and returns it.
     pub fn mark(&self, text: &str) -> u64 {
-        self.lab.mark(text)
+        let time_ns = self.lab.mark(text);
+        self.marks.borrow_mut().push(Mark {
+            time_ns,
+            text: text.to_owned(),
+        });
+        time_ns
     }
 
     /// The first address of a node.

@@ -30,6 +30,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Cases at a time.
     pub jobs: usize,
+    /// After a failure leave the lab standing until a line comes on standard input.
+    pub keep: bool,
     /// Let tshark look at every capture; an absent tshark then fails the case instead of being passed over.
     pub require_tshark: bool,
     /// Run cases that wait for long timers, and timers that cannot be shortened.

@@ -97,7 +97,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
             return without_trace(run, Verdict::Untestable, error.to_string(), began.elapsed());
         }
     };
-    let outcome = {
+    let (outcome, marks) = {
         let mut drive = Drive::new(&lab, case, programs, run.seed(), progress);
         let started = if case.start {
             drive.start_all()
@@ -105,15 +105,20 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
             Ok(())
         };
         let outcome = started.and_then(|()| (case.drive)(&mut drive));
-        programs = drive.into_programs();
-        match (outcome, programs.died()) {
+        let marks;
+        (programs, marks) = drive.end();
+        let outcome = match (outcome, programs.died()) {
             (Ok(()) | Err(Stop::NotSeen(_)), Some(death)) => Err(Stop::Untestable(death)),
             (outcome, _) => outcome,
-        }
+        };
+        (outcome, marks)
     };
     lab.mark("end of the drive");
-    progress("the programs to stop");
     lab.catch_up();
+    if run.options.keep {
+        keep(run, &lab, marks, outcome.as_ref().err(), progress);
+    }
+    progress("the programs to stop");
     programs.stop_all();
     let mut recording = lab.finish();
     let logs = std::mem::take(&mut recording.processes);
@@ -172,6 +177,58 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         ));
     }
     result
+}
+
+/// Leaves the lab of a failed case standing until a line comes on standard input.
+fn keep(
+    run: &Run<'_>,
+    lab: &Lab,
+    marks: Vec<harness::Mark>,
+    stopped: Option<&Stop>,
+    progress: &(dyn Fn(&str) + Sync),
+) {
+    let mut findings = crate::finding::Findings::new();
+    let recording = harness::Recording {
+        packets: lab.packets(),
+        marks,
+        ..harness::Recording::default()
+    };
+    let under_test = lab
+        .topology()
+        .nodes
+        .iter()
+        .filter(|node| node.role.is_some());
+    let under_test = under_test.map(|node| node.name.clone()).collect();
+    let trace = Trace::from_recording(
+        recording,
+        lab.topology().clone(),
+        under_test,
+        run.options.edition,
+    );
+    for judge in run.case.judges {
+        judge(&trace, &mut findings);
+    }
+    let broken = findings
+        .iter()
+        .any(|finding| finding.outcome != crate::finding::Outcome::Met);
+    if stopped.is_none() && !broken {
+        return;
+    }
+    progress("Enter on standard input (--keep)");
+    eprintln!("{}: the lab stands; enter its nodes with", run.case.id);
+    for node in &lab.topology().nodes {
+        if let Ok(namespace) = lab.namespace(&node.name) {
+            use std::os::fd::{AsFd as _, AsRawFd as _};
+            let descriptor = namespace.as_fd().as_raw_fd();
+            eprintln!(
+                "  nsenter --net=/proc/{}/fd/{descriptor}    # {}",
+                std::process::id(),
+                node.name
+            );
+        }
+    }
+    eprintln!("and press Enter here when done.");
+    let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 fn changed_settings(case: &Case, topology: &Topology) -> BTreeMap<String, serde_json::Value> {
