@@ -33,7 +33,10 @@ impl Daemon {
     ///
     /// Map-Notifies go to the control port of the register's source, so ETRs are on other loopback addresses.
     fn start(number: u8, more: &str) -> Self {
-        let server = SocketAddr::from(([127, 80, number, 1], 14342));
+        Self::start_at(SocketAddr::from(([127, 80, number, 1], 14342)), more)
+    }
+
+    fn start_at(server: SocketAddr, more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut daemon = Self {
             directory,
@@ -192,25 +195,9 @@ fn registers_answers_and_shows() {
     let itr = UdpSocket::bind("127.80.1.3:0").unwrap();
     itr.set_read_timeout(Some(PATIENCE)).unwrap();
     let itr_address = itr.local_addr().unwrap();
-    let request = MapRequest {
-        nonce: 77,
-        itr_rlocs: vec![Address::from(itr_address.ip())],
-        records: vec![EidQuery::new(EidPrefix::host(
-            0,
-            "10.1.2.3".parse().unwrap(),
-        ))],
-        ..MapRequest::default()
-    };
-    let ecm = Ecm::wrap(
-        itr_address.ip(),
-        "10.1.2.3".parse().unwrap(),
-        itr_address.port(),
-        4342,
-        64,
-        &lisp::wire::ControlMessage::MapRequest(request),
-    );
     let elsewhere = UdpSocket::bind("127.80.1.4:0").unwrap();
-    elsewhere.send_to(&ecm.to_vec(), daemon.server).unwrap();
+    let sent = encapsulated(itr_address, "10.1.2.3", 77);
+    elsewhere.send_to(&sent, daemon.server).unwrap();
     let (reply, from) = receive(&itr);
     assert_eq!(from, daemon.server);
     let reply = MapReply::parse(&reply).unwrap();
@@ -360,4 +347,84 @@ fn sigterm_ends_it_cleanly() {
     let status = daemon.child.take().unwrap().wait().unwrap();
     assert_eq!(status.code(), Some(0));
     assert!(!daemon.path("admin.sock").exists());
+}
+
+/// A request of `itr` about an EID, encapsulated.
+fn encapsulated(itr: SocketAddr, eid: &str, nonce: u64) -> Vec<u8> {
+    let eid = eid.parse().unwrap();
+    let request = MapRequest {
+        nonce,
+        itr_rlocs: vec![Address::from(itr.ip())],
+        records: vec![EidQuery::new(EidPrefix::host(0, eid))],
+        ..MapRequest::default()
+    };
+    let message = lisp::wire::ControlMessage::MapRequest(request);
+    Ecm::wrap(itr.ip(), eid, itr.port(), 4342, 64, &message).to_vec()
+}
+
+#[test]
+fn two_servers_and_a_resolver_and_each_may_die_under_traffic() {
+    let at = |host| SocketAddr::from(([127, 80, 6, host], 4342));
+    let mut servers = [Daemon::start_at(at(11), ""), Daemon::start_at(at(12), "")];
+    let mut resolver = Daemon::start_at(
+        at(20),
+        "roles: [map-resolver]\nmap-servers:\n\
+         \x20 - {address: 127.80.6.11, eid-prefixes: [{prefix: 11.0.0.0/8}, {prefix: 10.0.0.0/9}]}\n\
+         \x20 - {address: 127.80.6.12, eid-prefixes: [{prefix: 11.0.0.0/8}, {prefix: 10.0.0.0/9}]}",
+    );
+    let etr = etr(6);
+    for server in &servers {
+        let mut sent = register("10.1.0.0/16", 1);
+        sent.proxy_reply = false;
+        sent.records[0].locators[0].rloc = Address::from(std::net::Ipv4Addr::new(127, 80, 6, 2));
+        etr.send_to(&sent.to_signed_vec(&key()), server.server)
+            .unwrap();
+        receive(&etr);
+    }
+    let itr = UdpSocket::bind("127.80.6.3:0").unwrap();
+    let itr_address = itr.local_addr().unwrap();
+    let mut nonce = 0;
+    let mut ask = |resolver: &Daemon| {
+        nonce += 1;
+        let sent = encapsulated(itr_address, "10.1.2.3", nonce);
+        itr.send_to(&sent, resolver.server).unwrap();
+        let (arrived, from) = receive(&etr);
+        assert_eq!(
+            arrived[4..],
+            sent[4..],
+            "the inner packet is as the ITR made it"
+        );
+        assert_ne!(
+            from.port(),
+            4342,
+            "an encapsulated message leaves from a random port"
+        );
+        from.ip()
+    };
+    assert_ne!(ask(&resolver), ask(&resolver), "the servers take turns");
+    // A restarted server and resolver answer at once: from the state, without a new register.
+    for server in &mut servers {
+        server.kill();
+        server.run();
+        assert_ne!(ask(&resolver), ask(&resolver));
+    }
+    resolver.kill();
+    resolver.run();
+    ask(&resolver);
+    // While one is dead, every other question finds the other.
+    servers[0].kill();
+    let etr_hears = |resolver: &Daemon| {
+        etr.set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        (0..4)
+            .filter(|n| {
+                let sent = encapsulated(itr_address, "10.1.2.3", 1000 + n);
+                itr.send_to(&sent, resolver.server).unwrap();
+                etr.recv_from(&mut [0; 2000]).is_ok()
+            })
+            .count()
+    };
+    assert_eq!(etr_hears(&resolver), 2);
+    servers[0].run();
+    assert_eq!(etr_hears(&resolver), 4);
 }
