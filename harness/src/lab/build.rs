@@ -35,12 +35,13 @@ pub(crate) struct Networks {
 struct Site {
     namespace: Namespace,
     netlink: Netlink,
-    control: Control,
+    /// For nodes with links whose offloads are switched off.
+    control: Option<Control>,
 }
 
 impl Site {
     /// Makes a namespace and leaves the calling thread in it.
-    fn make(name: &str) -> Result<Site, LabError> {
+    fn make(name: &str, with_control: bool) -> Result<Site, LabError> {
         let failed = |what: &str, error: io::Error| {
             LabError::kernel(format!("node `{name}`: {what}"), error)
         };
@@ -48,7 +49,10 @@ impl Site {
             namespace: Namespace::unshare()
                 .map_err(|error| failed("making a network namespace", error))?,
             netlink: Netlink::open().map_err(|error| failed("opening a netlink socket", error))?,
-            control: Control::open().map_err(|error| failed("opening a socket", error))?,
+            control: with_control
+                .then(Control::open)
+                .transpose()
+                .map_err(|error| failed("opening a socket", error))?,
         })
     }
 }
@@ -74,12 +78,14 @@ pub(crate) fn build(
             ends[numbers[end.node.as_str()]].push((number, side));
         }
     }
+    let strips = |number: usize| !topology.links[number].offloads || inline(number);
     let mut sites = Vec::with_capacity(topology.nodes.len());
     let mut ipv6_nodes = Vec::with_capacity(topology.nodes.len());
     let mut late = Vec::new();
     let mut inherited = HashMap::new();
     for (number, node) in topology.nodes.iter().enumerate() {
-        let site = Site::make(&node.name)?;
+        let strips_offloads = ends[number].iter().any(|&(link, _)| strips(link));
+        let site = Site::make(&node.name, strips_offloads)?;
         let ipv6 = uses_ipv6(topology, node, &ends[number]);
         if ipv6 && !ipv6_kernel {
             return Err(LabError::Unsupported {
@@ -104,7 +110,7 @@ pub(crate) fn build(
     }
     let mut wire = None;
     if (0..topology.links.len()).any(inline) {
-        let site = Site::make("(relay)")?;
+        let site = Site::make("(relay)", false)?;
         if ipv6_kernel {
             for scope in ["all", "default"] {
                 let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
@@ -179,11 +185,13 @@ pub(crate) fn build(
     // The wire format, before anything is sent.
     let mut features: Option<TransmitFeatures> = None;
     for (number, link) in topology.links.iter().enumerate() {
-        if link.offloads && !inline(number) {
+        if !strips(number) {
             continue;
         }
         for end in &link.ends {
-            let control = &sites[numbers[end.node.as_str()]].control;
+            let Some(control) = &sites[numbers[end.node.as_str()]].control else {
+                continue;
+            };
             let failed = |error| {
                 let what = format!(
                     "link `{}`: switching off the transmit offloads of `{}`",

@@ -388,6 +388,9 @@ fn veth_end(end: &VethEnd<'_>) -> LinkMessage {
     message.attributes = vec![
         LinkAttribute::IfName(end.name.to_owned()),
         LinkAttribute::Address(end.mac.to_vec()),
+        // One queue each: the kernel's default, one per processor, costs objects and wins nothing without NAPI.
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
     ];
     message.attributes.extend(end.mtu.map(LinkAttribute::Mtu));
     message

@@ -304,7 +304,10 @@ fn an_interrupt_takes_a_lab_down_also_twice() {
         assert!(Instant::now() < deadline, "the holder survived");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let left: Vec<_> = std::fs::read_dir(scratch.0.join("twice")).into_iter().flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(scratch.0.join("twice"))
+        .into_iter()
+        .flatten()
+        .collect();
     let log = std::fs::read_to_string(scratch.0.join("twice/holder.log"));
     assert!(!scratch.0.join("twice").exists(), "{left:?} {log:?}");
     assert!(names_of("twice").is_empty());
