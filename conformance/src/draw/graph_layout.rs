@@ -12,8 +12,10 @@ pub(super) const TITLE: f64 = 13.0;
 pub(super) const SMALL: f64 = 11.0;
 pub(super) const FACT_LINE: f64 = 14.0;
 const BETWEEN: f64 = 22.0;
-/// Height that one line needs where several meet the same side of a box.
-const PORT: f64 = 40.0;
+/// Height that one line and its name need where several meet the same side of a box, labels aside.
+const PORT: f64 = 28.0;
+/// Height of one label.
+const LABEL: f64 = 12.0;
 const ROW: usize = 4;
 
 /// A rectangle.
@@ -388,9 +390,15 @@ impl Canvas<'_> {
                 };
                 let before = index.checked_sub(1).and_then(|before| layers.get(before));
                 let most = ports(before).max(ports(layers.get(index + 1)));
-                if self.detailed && most > 1 {
-                    self.boxes[*node].height =
-                        self.boxes[*node].height.max(PORT * most as f64 + 6.0);
+                if self.detailed {
+                    let lines = self.link_lines(*node) as f64;
+                    let needed = if most > 1 {
+                        PORT + LABEL * lines
+                    } else {
+                        2.0 * LABEL * lines + 8.0
+                    };
+                    let frame = &mut self.boxes[*node];
+                    frame.height = frame.height.max(needed * most.max(1) as f64);
                 }
             }
         }
@@ -412,23 +420,43 @@ impl Canvas<'_> {
             .collect();
         let mut lowest = f64::MIN;
         let mut moved = Vec::new();
-        for (node, wish) in layer.iter().zip(&wished) {
+        for (index, (node, wish)) in layer.iter().zip(&wished).enumerate() {
             let current = self.boxes[*node].y;
             let y = wish.unwrap_or(current).max(lowest);
             moved.extend(wish.map(|wish| y - wish));
             self.boxes[*node].y = y;
-            lowest = y
-                + self.boxes[*node].height
-                + if self.detailed {
-                    BETWEEN
-                } else {
-                    BETWEEN / 2.0
-                };
+            let next = layer.get(index + 1).copied();
+            lowest = y + self.boxes[*node].height + self.gap_below(*node, next);
         }
         let back = moved.iter().sum::<f64>() / moved.len().max(1) as f64;
         for node in layer {
             self.boxes[*node].y -= back;
         }
+    }
+
+    /// Room below a box: more where a line leads to the next one.
+    fn gap_below(&self, node: usize, next: Option<usize>) -> f64 {
+        match next {
+            Some(next) if self.detailed && self.neighbours[node].contains(&next) => {
+                self.vertical_gap(&[next], node)
+            }
+            _ if self.detailed => BETWEEN,
+            _ => BETWEEN / 2.0,
+        }
+    }
+
+    /// Most labels that an end of a line has, of all lines of a box, on either side.
+    fn link_lines(&self, node: usize) -> usize {
+        let links = self
+            .graph
+            .links
+            .iter()
+            .filter(|link| joins(link, node).is_some());
+        links
+            .flat_map(|link| &link.ends)
+            .map(|end| end.labels.len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Sets all x and returns the width that is taken.
