@@ -1,9 +1,11 @@
 //! Sites and networks without LISP: proxies (RFC 6832), and re-encapsulation.
 
+mod bgp;
 mod petr;
 mod pitr;
 mod pitr_actions;
 mod rtr;
+mod smr_lab;
 mod urpf;
 
 use crate::decode::Ip;

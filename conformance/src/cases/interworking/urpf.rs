@@ -145,7 +145,7 @@ fn passes_encapsulated(trace: &Trace, findings: &mut Findings) {
         findings.check(
             MOTIVE,
             own && arrived,
-            tunnel.unwrap_or(&sent).to_owned(),
+            tunnel.unwrap_or(sent).to_owned(),
             format!("with a PETR: through the edge from {SITE}, and at the legacy host"),
             way_text(&way),
         );
