@@ -210,6 +210,8 @@ pub struct Core {
     known: EidTable<Known>,
     aggregates: EidTable<()>,
     registrations: usize,
+    /// Whether policy denies any prefix; else nobody has to look.
+    any_denied: bool,
     expiries: BinaryHeap<Reverse<(Time, EidPrefix)>>,
     sources: SourceLimit,
     replies: ReplyLimit<(IpAddr, EidPrefix)>,
@@ -235,6 +237,7 @@ impl Core {
             known: EidTable::default(),
             aggregates: EidTable::default(),
             registrations: 0,
+            any_denied: false,
             expiries: BinaryHeap::new(),
             nonces: HashMap::new(),
             pending: Vec::new(),
@@ -280,6 +283,7 @@ impl Core {
         for site in &sites {
             self.unconfigure_changed(site);
         }
+        self.any_denied = false;
         for site in sites {
             self.put_site(now, site);
         }
@@ -289,6 +293,7 @@ impl Core {
     pub fn put_site(&mut self, _now: Time, config: SiteConfig) {
         self.unconfigure_changed(&config);
         let prefixes = config.prefixes.clone();
+        self.any_denied |= prefixes.iter().any(|prefix| prefix.deny);
         let number = self.sites.put(config);
         for prefix in &prefixes {
             self.known.get_or_default(&prefix.prefix).configured = Some(Configured::Site {

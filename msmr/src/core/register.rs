@@ -31,6 +31,13 @@ struct Authentic {
     id: EtrId,
 }
 
+/// A prefix that a site may register.
+struct Allowed {
+    prefix: EidPrefix,
+    /// A more-specific of what is configured.
+    dynamic: bool,
+}
+
 impl Core {
     pub(super) fn map_register(
         &mut self,
@@ -173,13 +180,13 @@ impl Core {
         true
     }
 
-    /// Whether a site may register this record.
-    fn allowed(&self, number: u32, record: &MapRecord) -> Result<EidPrefix, SiteEvent> {
+    /// Whether a site may register this record; and whether its prefix is a more-specific of what is configured.
+    fn allowed(&self, number: u32, record: &MapRecord) -> Result<Allowed, SiteEvent> {
         let prefix = record.eid_prefix().ok_or(SiteEvent::PrefixRefusals)?;
-        match self.permission(&prefix) {
-            Some((site, _)) if site == number => {}
+        let dynamic = match self.permission(&prefix) {
+            Some((site, dynamic)) if site == number => dynamic,
             _ => return Err(SiteEvent::PrefixRefusals),
-        }
+        };
         let Some(site) = self.sites.get(number) else {
             return Err(SiteEvent::PrefixRefusals);
         };
@@ -193,7 +200,7 @@ impl Core {
         if !allowed.is_empty() && record.ttl != 0 && !record.locators.iter().all(inside) {
             return Err(SiteEvent::LocatorMismatches);
         }
-        Ok(prefix)
+        Ok(Allowed { prefix, dynamic })
     }
 
     /// Registers or withdraws one prefix; `false` when a limit stands against it.
@@ -203,18 +210,17 @@ impl Core {
         now: Time,
         datagram: Datagram<'_>,
         authentic: &Authentic,
-        prefix: &EidPrefix,
+        &Allowed { prefix, dynamic }: &Allowed,
         record: &MapRecord,
         last_set: &mut Option<LocatorSet>,
         out: &mut Vec<Transmit>,
     ) -> bool {
         if record.ttl == 0 {
-            self.withdraw(now, datagram, prefix, authentic);
+            self.withdraw(now, datagram, &prefix, authentic);
             return true;
         }
         let number = authentic.site;
-        let dynamic = self.permission(prefix).is_some_and(|(_, dynamic)| dynamic);
-        let known = self.known.get_or_default(prefix);
+        let known = self.known.get_or_default(&prefix);
         let fresh = known.registration.is_none();
         let Some(site) = self.sites.get_mut(number) else {
             return false;
@@ -235,7 +241,7 @@ impl Core {
         };
         if full {
             if known.is_empty() {
-                self.known.remove(prefix);
+                self.known.remove(&prefix);
             }
             return false;
         }
@@ -277,19 +283,19 @@ impl Core {
             .registration
             .get_or_insert_with(|| Box::new(Registration::new(number)));
         if let Some(journal) = &mut self.journal {
-            journal.etr(prefix, &site.config.name, &etr);
+            journal.etr(&prefix, &site.config.name, &etr);
         }
         let expires = etr.expires;
         let change = registration.register(etr, dynamic);
         if expires < registration.scheduled {
             registration.scheduled = expires;
-            self.expiries.push(Reverse((expires, *prefix)));
+            self.expiries.push(Reverse((expires, prefix)));
         }
         if fresh {
-            self.tell(now, "registered", prefix, datagram.source.ip());
+            self.tell(now, "registered", &prefix, datagram.source.ip());
         }
         if !change.moved_from.is_empty() {
-            self.notify_moved(now, prefix, &change.moved_from, dynamic, out);
+            self.notify_moved(now, &prefix, &change.moved_from, dynamic, out);
         }
         true
     }

@@ -239,7 +239,7 @@ impl Core {
         let Some((prefix, known)) = covering else {
             return self.negative(&host, None, NOT_LISP_TTL, Action::NativelyForward);
         };
-        let denied = known.registration.is_some() && self.denied(&prefix);
+        let denied = self.any_denied && known.registration.is_some() && self.denied(&prefix);
         match (&known.configured, &known.registration) {
             (Some(Configured::Site { site, deny, .. }), _) if *deny || denied => {
                 self.negative(&host, Some((prefix, *site)), NOT_LISP_TTL, self.denial())
