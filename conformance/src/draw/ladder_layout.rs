@@ -1,7 +1,8 @@
 //! Where everything of a ladder diagram goes.
 
 use super::ladder::{Column, Event, Kind, Ladder, Mark, MarkKind, Row, numbers, seconds};
-use super::ladder_shapes::{Arrow, arrow, badge_path};
+use super::ladder_parts::{Badge, BadgeLine, Label, Line, Packet, Rect, Text};
+use super::ladder_shapes::{arrow, badge_path};
 use super::template;
 use super::text::{width, wrap};
 use serde::Serialize;
@@ -16,68 +17,6 @@ const FONT: f64 = 12.0;
 const LINE: f64 = 15.0;
 /// A silence that is drawn as a break: longer than this, and much longer than what is usual in the trace.
 const SILENCE_NS: u64 = 400_000_000;
-
-#[derive(Serialize)]
-struct Rect {
-    class: &'static str,
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
-    radius: u8,
-}
-
-#[derive(Serialize)]
-struct Line {
-    class: &'static str,
-    x1: f64,
-    y1: f64,
-    x2: f64,
-    y2: f64,
-}
-
-#[derive(Serialize)]
-struct Text {
-    class: &'static str,
-    x: f64,
-    y: f64,
-    anchor: &'static str,
-    text: String,
-}
-
-#[derive(Serialize)]
-struct Label {
-    x: f64,
-    y: f64,
-    label: String,
-    detail: String,
-}
-
-#[derive(Serialize)]
-struct BadgeLine {
-    y: f64,
-    text: String,
-}
-
-#[derive(Serialize)]
-struct Badge {
-    class: &'static str,
-    symbol: char,
-    path: String,
-    x: f64,
-    y: f64,
-    text_x: f64,
-    lines: Vec<BadgeLine>,
-}
-
-#[derive(Serialize)]
-struct Packet {
-    tooltip: String,
-    class: &'static str,
-    arrow: Arrow,
-    lines: Vec<Label>,
-    badges: Vec<Badge>,
-}
 
 /// Renders the whole document.
 pub(super) fn svg(ladder: &Ladder, styled: bool) -> String {

@@ -5,9 +5,12 @@
 
 pub mod graph;
 mod graph_layout;
+mod graph_measure;
+mod graph_ports;
 mod graph_svg;
 pub mod ladder;
 mod ladder_layout;
+mod ladder_parts;
 mod ladder_shapes;
 mod mermaid;
 mod packets;
