@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Read the configuration and say whether it is good.
     Check,
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
     /// Show the state of the running daemon.
     Show {
         /// What to show.
@@ -146,6 +148,10 @@ impl Cli {
         let request = match &self.command {
             None => return self.serve(),
             Some(Command::Check) => return self.check(),
+            Some(Command::Schema) => {
+                println!("{}", crate::config::schema::json());
+                return Ok(());
+            }
             Some(Command::Show { what, json }) => {
                 let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
                 return output::print(what.command(), value, *json);

@@ -5,6 +5,7 @@
 
 mod data_plane;
 mod loaded;
+pub mod schema;
 mod values;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use daemon::config::{Algorithm, Period, Prefix, Spanned};
 use daemon::log::Level;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapDeserializer;
 
@@ -20,7 +22,7 @@ pub use loaded::{Loaded, Proxy};
 pub use values::{ConfigEdition, InstanceId, OnMiss, StaticAction};
 
 /// The file as written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// Path of the admin socket; relative to the file's directory.
@@ -28,12 +30,15 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// What is logged.
     #[serde(default)]
+    #[schemars(with = "schema::LevelText")]
     pub log: Level,
     /// `6830` or `9300`: which edition rules where they differ.
     #[serde(default)]
+    #[schemars(with = "schema::EditionNumber")]
     pub edition: ConfigEdition,
     /// Own locators. Default: the locators of `eid-prefixes` that are addresses of this box.
     #[serde(default)]
+    #[schemars(with = "Vec<schema::AddressText>")]
     pub rlocs: Vec<Spanned<IpAddr>>,
     /// The database.
     #[serde(default)]
@@ -43,9 +48,11 @@ pub struct Config {
     pub map_servers: Vec<MapServerEntry>,
     /// Where misses are asked, in order of preference.
     #[serde(default)]
+    #[schemars(with = "Vec<schema::AddressText>")]
     pub map_resolvers: Vec<Spanned<IpAddr>>,
     /// Time between Map-Registers: 60s if not given, 1s to 1h.
     #[serde(default)]
+    #[schemars(with = "Option<schema::PeriodText>")]
     pub register_interval: Option<Spanned<Period>>,
     /// Register every 20 s for five minutes after a start or a change.
     #[serde(default = "yes")]
@@ -94,6 +101,7 @@ pub struct Config {
     pub data_plane: DataPlaneEntry,
     /// 128-bit xTR-ID, as 32 hexadecimal digits.
     #[serde(default)]
+    #[schemars(with = "Option<schema::XtrIdText>")]
     pub xtr_id: Option<values::XtrId>,
     /// 64-bit Site-ID.
     #[serde(default)]
@@ -101,13 +109,15 @@ pub struct Config {
 }
 
 /// One EID-Prefix of the site.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EidEntry {
     /// The prefix.
+    #[schemars(with = "schema::PrefixText")]
     pub prefix: Spanned<Prefix>,
     /// Its Instance ID, 0 to 16777215.
     #[serde(default)]
+    #[schemars(with = "schema::InstanceIdNumber")]
     pub instance_id: InstanceId,
     /// Minutes that others may keep the mapping.
     #[serde(default = "default_ttl")]
@@ -123,10 +133,11 @@ pub struct EidEntry {
 }
 
 /// One locator of the site.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LocatorEntry {
     /// The RLOC.
+    #[schemars(with = "schema::AddressText")]
     pub address: Spanned<IpAddr>,
     /// Lower is preferred; 255 must not be used.
     #[serde(default = "default_priority")]
@@ -143,20 +154,22 @@ pub struct LocatorEntry {
 }
 
 /// What some requesters are told instead.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PolicyEntry {
     /// Prefixes of ITR-RLOCs.
+    #[schemars(with = "Vec<schema::PrefixText>")]
     pub requesters: Vec<Prefix>,
     /// Priorities and weights by locator.
     pub locators: Vec<RemoteEntry>,
 }
 
 /// A locator with priority and weight.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RemoteEntry {
     /// The RLOC.
+    #[schemars(with = "schema::AddressText")]
     pub address: Spanned<IpAddr>,
     /// Lower is preferred; 255 must not be used.
     #[serde(default = "default_priority")]
@@ -167,10 +180,11 @@ pub struct RemoteEntry {
 }
 
 /// A Map-Server and its key.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MapServerEntry {
     /// Its address.
+    #[schemars(with = "schema::AddressText")]
     pub address: Spanned<IpAddr>,
     /// The shared secret.
     pub key: String,
@@ -179,6 +193,7 @@ pub struct MapServerEntry {
     pub key_id: u8,
     /// How registrations are authenticated.
     #[serde(default)]
+    #[schemars(with = "schema::AlgorithmText")]
     pub algorithm: Algorithm,
     /// M bit: ask for a Map-Notify.
     #[serde(default = "yes")]
@@ -198,13 +213,15 @@ impl std::fmt::Debug for MapServerEntry {
 }
 
 /// A map-cache entry that never expires: either an action or locators.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StaticMapEntry {
     /// The prefix.
+    #[schemars(with = "schema::PrefixText")]
     pub prefix: Spanned<Prefix>,
     /// Its Instance ID.
     #[serde(default)]
+    #[schemars(with = "schema::InstanceIdNumber")]
     pub instance_id: InstanceId,
     /// What is done with packets to it.
     #[serde(default)]
@@ -215,7 +232,7 @@ pub struct StaticMapEntry {
 }
 
 /// Bounds of the hold queue.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct HoldEntry {
     /// Packets to one EID.
@@ -234,15 +251,16 @@ impl Default for HoldEntry {
 }
 
 /// Reachability tests of remote locators.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ProbingEntry {
     /// Mean time between probes of one locator, 1s to 1h.
+    #[schemars(with = "schema::PeriodText")]
     pub interval: Spanned<Period>,
 }
 
 /// Shortest prefixes that Map-Replies may bring.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MinimumLength {
     /// For IPv4, 0 to 32.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use daemon::config::Period;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::dataplane::{DataPlaneConfig, Offload};
 
 /// How the packet path runs. Ranges are checked when it starts.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct DataPlaneEntry {
     /// Name of the TUN device, at most 15 octets.
@@ -30,6 +31,7 @@ pub struct DataPlaneEntry {
     /// Turn transmit offloads off on veths toward the locators, as on a real wire.
     pub wire_offloads: bool,
     /// How long a thread looks for the next packet before it sleeps.
+    #[schemars(with = "super::schema::PeriodText")]
     pub spin: Period,
     /// Learn smaller MTUs per locator from the core (RFC 6830 5.4.2).
     pub learn_mtu: bool,

@@ -94,3 +94,19 @@ fn the_reference_page_shows_every_key_and_its_example_is_good() {
         );
     }
 }
+
+#[test]
+fn the_schema_knows_every_key_and_forbids_others() {
+    let schema: serde_json::Value = serde_json::from_str(&schema::json()).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+    let keys = error("unknown-key: 1");
+    let known: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
+    for key in known.iter().filter(|key| **key != "unknown-key") {
+        assert!(
+            schema["properties"].get(key).is_some(),
+            "{key} is not in the schema"
+        );
+    }
+    let resolvers = &schema["properties"]["map-resolvers"]["items"];
+    assert_eq!(resolvers["anyOf"][0]["format"], "ipv4");
+}

@@ -1,5 +1,6 @@
 //! Values of the configuration that only tunnel routers have.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::forwarding::Edition;
@@ -56,7 +57,7 @@ impl TryFrom<u32> for InstanceId {
 }
 
 /// What happens to packets whose mapping is not known yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnMiss {
     /// Kept until the mapping arrives, a bounded number of them.
@@ -67,7 +68,7 @@ pub enum OnMiss {
 }
 
 /// What a static map-cache entry without locators does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StaticAction {
     /// Ask the mapping system for each destination.
