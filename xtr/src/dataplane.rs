@@ -38,12 +38,12 @@ use socket2::Socket;
 use crate::forwarding::{
     Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy, event_channel,
 };
-use crate::kernel::KernelError;
 use crate::kernel::aggregates::AggregateRoutes;
 use crate::kernel::offload::WireOffloads;
 use crate::kernel::policy::{PolicyRouting, Via};
 use crate::kernel::site::{SiteMonitor, SiteView};
 use crate::kernel::tun::{Tun, TunOffload};
+use crate::kernel::{KernelError, read_sysctl};
 use decap::Decapsulator;
 use encap::{Encapsulator, Shared};
 use sockets::{IcmpSockets, PortPool, data_socket};
@@ -445,6 +445,9 @@ impl DataPlane {
     /// As [`DataPlane::install`].
     pub fn add_local(&self, local: LocalEid) -> Result<(), DataPlaneError> {
         let (prefix, away) = (local.prefix, local.away);
+        if self.forwarding.snapshot().local(&prefix).is_none() {
+            warn_if_not_forwarding(&prefix);
+        }
         self.forwarding.add_local(local);
         self.routing().add_local(prefix, away)?;
         Ok(())
@@ -514,6 +517,20 @@ impl DataPlane {
     /// Whether the site has a route to some part of an EID-Prefix, other than by default or into the tunnel.
     pub fn site_reaches(&self, prefix: &EidPrefix) -> bool {
         self.site.current().reaches(&prefix.prefix)
+    }
+}
+
+/// Hosts behind a box that does not forward reach nobody, and nothing else would say why.
+fn warn_if_not_forwarding(prefix: &EidPrefix) {
+    let (sysctl, name) = match prefix.prefix {
+        IpNet::V4(_) => ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        IpNet::V6(_) => (
+            "net/ipv6/conf/all/forwarding",
+            "net.ipv6.conf.all.forwarding",
+        ),
+    };
+    if read_sysctl(sysctl) == Some(0) {
+        tracing::warn!(%prefix, "this box does not forward packets of that family: set {name}=1");
     }
 }
 

@@ -184,10 +184,11 @@ impl Decapsulator {
         }
         drop(tables);
         self.encapsulator.finish();
-        let flushed = self.coalescer.flush(&self.buffers.arena, &mut &self.tun);
-        failed += u64::from(flushed.is_err());
+        // Counted before they are seen.
         let counters = shared.forwarding.counters();
         counters.add(Counter::Decapsulated, delivered);
+        let flushed = self.coalescer.flush(&self.buffers.arena, &mut &self.tun);
+        failed += u64::from(flushed.is_err());
         if failed > 0 {
             counters.add(Counter::DeliveryErrors, failed);
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::sys::set_option;
 
@@ -98,21 +98,7 @@ impl PortPool {
         });
         // Bound, so that the kernel routes by our locator (several providers) although the header is ours.
         socket.bind(&SocketAddr::new(source, 0).into())?;
-        if v6 {
-            set_option(
-                socket.as_fd(),
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_PROBE,
-            )?;
-        } else {
-            set_option(
-                socket.as_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_PROBE,
-            )?;
-        }
+        size_ourselves(&socket, v6)?;
         let socket = Arc::new(socket);
         let mut known = self.raw.write().unwrap_or_else(PoisonError::into_inner);
         known.push((source, Arc::clone(&socket)));
@@ -120,33 +106,45 @@ impl PortPool {
     }
 }
 
-fn port(v6: bool) -> io::Result<(u16, Socket)> {
-    let socket = Socket::new(domain(v6), Type::DGRAM, Some(Protocol::UDP))?;
-    // We size packets ourselves and learn from ICMP through the error queue: the kernel's path MTU must neither
-    // fragment nor refuse behind our back, and DF is set (RFC 6830 5.4.1).
-    if v6 {
-        socket.set_only_v6(true)?;
-        set_option(
-            socket.as_fd(),
+/// We size packets ourselves and learn from ICMP through the error queue: the kernel's path MTU must neither fragment
+/// nor refuse behind our back, and DF is set (RFC 6830 5.4.1).
+fn size_ourselves(socket: &Socket, v6: bool) -> io::Result<()> {
+    let (level, option, probe) = if v6 {
+        (
             libc::IPPROTO_IPV6,
             libc::IPV6_MTU_DISCOVER,
             libc::IPV6_PMTUDISC_PROBE,
-        )?;
-        set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+        )
     } else {
-        set_option(
-            socket.as_fd(),
+        (
             libc::IPPROTO_IP,
             libc::IP_MTU_DISCOVER,
             libc::IP_PMTUDISC_PROBE,
-        )?;
+        )
+    };
+    set_option(socket.as_fd(), level, option, probe)
+}
+
+/// Has the kernel drop whatever is sent to a socket that only sends. Nobody reads there, and a queue that somebody
+/// fills would leave no room for the ICMP errors that are read.
+fn hear_nothing(socket: &Socket) -> io::Result<()> {
+    const RETURN: u16 = 0x06;
+    socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])
+}
+
+fn port(v6: bool) -> io::Result<(u16, Socket)> {
+    let socket = Socket::new(domain(v6), Type::DGRAM, Some(Protocol::UDP))?;
+    if v6 {
+        socket.set_only_v6(true)?;
+        set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+    } else {
         set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
     }
+    size_ourselves(&socket, v6)?;
+    hear_nothing(&socket)?;
     enlarge(&socket, libc::SO_SNDBUFFORCE, |s| {
         s.set_send_buffer_size(BUFFER)
     });
-    // Nobody is expected to send here.
-    socket.set_recv_buffer_size(4096)?;
     socket.bind(&any(v6, 0).into())?;
     let bound = socket.local_addr()?.as_socket();
     let port = bound.map_or(0, |a| a.port());
@@ -198,11 +196,10 @@ impl IcmpSockets {
     /// Raw sockets are not allowed.
     pub(crate) fn new() -> io::Result<Self> {
         let v4 = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
-        // It only sends: what the kernel copies to it must not pile up.
-        v4.set_recv_buffer_size(0)?;
+        hear_nothing(&v4)?;
         let v6 = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).ok();
         if let Some(v6) = &v6 {
-            v6.set_recv_buffer_size(0)?;
+            hear_nothing(v6)?;
         }
         Ok(Self { v4, v6 })
     }

@@ -148,6 +148,10 @@ fn away() {
             known: true,
         })
     );
+    // Back again: what is sent now arrives, and what was sent before has been counted by then.
+    stage.plane.remove_local(&eids("10.1.0.10/32")).unwrap();
+    stage.data([0; 8], &to_host(b"returned"));
+    stage.seen("site", "xtr", "the packet", |p| holds(p, b"returned"));
     assert_eq!(stage.count(Counter::DestinationAway), 1);
 }
 

@@ -248,6 +248,13 @@ fn learn_mtu() {
     let sent = stage.seen("core", "xtr", "a data packet", |p| {
         holds(p, b"to be quoted")
     });
+    // Somebody fills the source port's queue, which must leave the error queue alone.
+    let port = u16::from_be_bytes([sent[20], sent[21]]);
+    for _ in 0..200 {
+        let flood = [0x55; 1000];
+        let packet = lisp::ip::udp_packet(ip("192.0.2.1"), ip("192.0.2.2"), 4341, port, 64, &flood);
+        stage.inject("core", &packet);
+    }
     stage.inject("core", &needs_fragmentation(&sent, 1400));
     assert_eq!(learned(&stage), (ip("192.0.2.1"), 1400));
     stage.inject("host", &from_host("10.2.0.7", 64, &[3; 1450 - 28]));
