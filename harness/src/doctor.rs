@@ -186,6 +186,7 @@ fn captures() -> Finding {
             }),
             namespace,
             index: 1,
+            large: true,
         };
         let mut capture = Capture::start(vec![tap], Clock::start(), 1 << 20)
             .map_err(|error| LabError::kernel("opening a TPACKET_V3 ring", error))?;

@@ -14,10 +14,13 @@ use super::packet::{Direction, Drops, Interface, Packet};
 use crate::lab::Clock;
 use crate::sys::netns::Namespace;
 use crate::sys::ring::{Ring, RingPacket};
+use crate::sys::sched;
 
 /// Memory of all rings together, which bounds those of labs with many links.
 const RING_MEMORY: usize = 96 << 20;
-const BLOCK: usize = 128 << 10;
+/// Blocks hold any packet of the usual MTUs; those of links with larger packets are larger.
+const BLOCK: usize = 16 << 10;
+const LARGE_BLOCK: usize = 128 << 10;
 /// The wall clock has been stepped if it is this far off.
 const STEP_NS: i64 = 5_000_000;
 
@@ -26,6 +29,8 @@ pub(crate) struct Tap {
     pub(crate) interface: Arc<Interface>,
     pub(crate) namespace: Namespace,
     pub(crate) index: u32,
+    /// Whether packets may be larger than 9000 octets.
+    pub(crate) large: bool,
 }
 
 /// A running capture.
@@ -64,9 +69,9 @@ impl Shared {
 impl Capture {
     /// Opens all rings in parallel and starts reading them.
     pub(crate) fn start(taps: Vec<Tap>, clock: Clock, limit: u64) -> io::Result<Capture> {
-        let blocks = (RING_MEMORY / BLOCK / taps.len().max(1)).clamp(2, 32);
+        let memory = (RING_MEMORY / taps.len().max(1)).clamp(256 << 10, 4 << 20);
         let interfaces = taps.iter().map(|tap| Arc::clone(&tap.interface)).collect();
-        let rings = open_all(&taps, blocks)?;
+        let rings = open_all(&taps, memory)?;
         let shared = Arc::new(Shared {
             store: Mutex::default(),
             changed: Condvar::new(),
@@ -202,7 +207,7 @@ impl Drop for Capture {
 }
 
 /// Opens rings in parallel: each makes the kernel wait for a grace period.
-fn open_all(taps: &[Tap], blocks: usize) -> io::Result<Vec<Ring>> {
+fn open_all(taps: &[Tap], memory: usize) -> io::Result<Vec<Ring>> {
     let share = taps.len().div_ceil(32).max(1);
     std::thread::scope(|scope| {
         let helpers: Vec<_> = taps
@@ -212,7 +217,8 @@ fn open_all(taps: &[Tap], blocks: usize) -> io::Result<Vec<Ring>> {
                     taps.iter()
                         .map(|tap| {
                             tap.namespace.enter()?;
-                            Ring::open(tap.index, blocks)
+                            let block = if tap.large { LARGE_BLOCK } else { BLOCK };
+                            Ring::open(tap.index, block, memory / block)
                         })
                         .collect::<io::Result<Vec<Ring>>>()
                 })
@@ -251,6 +257,7 @@ struct Reader {
 
 impl Reader {
     fn run(mut self) -> Vec<Ring> {
+        sched::hurry();
         let mut goal = None;
         loop {
             // While somebody waits for us to catch up, look again soon: the kernel closes open blocks by a timer.

@@ -18,7 +18,7 @@ use super::damage::{Damage, Fate};
 use super::{LinkStatistics, PacketFate, PacketFunction, Way};
 use crate::lab::Clock;
 use crate::sys::netns::Namespace;
-use crate::sys::raw;
+use crate::sys::{raw, sched};
 use crate::topology::Impairment;
 
 /// A link that is to be relayed.
@@ -184,6 +184,7 @@ const TURN: usize = 64;
 
 impl Carrier {
     fn run(mut self) -> Vec<[OwnedFd; 2]> {
+        sched::hurry();
         let mut buffer = vec![0u8; 1 << 17];
         while self.obey() {
             let Ok(ready) = self.wait() else { break };

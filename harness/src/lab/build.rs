@@ -235,6 +235,17 @@ pub(crate) fn build(
             netlink,
         )?;
     }
+    for (number, node) in topology.nodes.iter().enumerate() {
+        let netlink = &mut sites[number].netlink;
+        for &(link, side) in &ends[number] {
+            let what = format!(
+                "node `{}`: waiting for `{}`",
+                node.name, topology.links[link].name
+            );
+            netlink.settle_link(indexes[link][side], what)?;
+        }
+        netlink.flush()?;
+    }
     Ok(Networks {
         nodes: sites.into_iter().map(|site| site.namespace).collect(),
         indexes,

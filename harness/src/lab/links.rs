@@ -36,7 +36,18 @@ impl Lab {
                 }
                 Ok(netlink.flush()?)
             })
-            .map_err(failed)?
+            .map_err(failed)??;
+        for (side, end) in self.topology.links[number].ends.iter().enumerate() {
+            let index = self.networks.indexes[number][side];
+            self.namespace(&end.node)?
+                .run(|| -> Result<(), LabError> {
+                    let mut netlink = Netlink::open().map_err(failed)?;
+                    netlink.settle_link(index, format!("link `{link}`: waiting for its end"))?;
+                    Ok(netlink.flush()?)
+                })
+                .map_err(failed)??;
+        }
+        Ok(())
     }
 
     /// Sets the damage of a link, from the next packet on. `Impairment::default()` heals it.

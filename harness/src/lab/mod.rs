@@ -276,6 +276,7 @@ fn taps(topology: &Topology, networks: &Networks, inline: &[Inline]) -> Vec<Tap>
             }),
             namespace: networks.nodes[node].clone(),
             index: networks.indexes[number][side],
+            large: link.offloads || link.mtu.is_some_and(|mtu| mtu > 9000),
         });
     }
     taps

@@ -229,6 +229,7 @@ impl NamedLab {
                 }),
                 namespace: Namespace::from(namespace),
                 index: place.index,
+                large: place.large,
             })
             .collect();
         let capture = Capture::start(taps, Clock::start(), 256 << 20).map_err(failed)?;

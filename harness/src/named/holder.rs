@@ -399,6 +399,7 @@ impl Holder {
                 near: link.ends[0].node.clone(),
                 far: link.ends[1].node.clone(),
                 index,
+                large: link.offloads || link.mtu.is_some_and(|mtu| mtu > 9000),
             });
             descriptors.push(namespace);
         }

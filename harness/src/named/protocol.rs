@@ -70,6 +70,7 @@ pub(crate) struct TapPlace {
     pub(crate) near: String,
     pub(crate) far: String,
     pub(crate) index: u32,
+    pub(crate) large: bool,
 }
 
 /// Sends a line, with descriptors.

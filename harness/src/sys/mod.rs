@@ -6,3 +6,4 @@ pub(crate) mod netns;
 pub(crate) mod pidfd;
 pub(crate) mod raw;
 pub(crate) mod ring;
+pub(crate) mod sched;

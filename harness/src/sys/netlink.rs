@@ -14,8 +14,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, InfoVrf, InfoVxlan, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, InfoVrf, InfoVxlan, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
@@ -241,6 +241,24 @@ impl Netlink {
             .attributes
             .extend(bridge.map(LinkAttribute::Controller));
         self.request(RouteNetlinkMessage::SetLink(message), 0, what)
+    }
+
+    /// Has the kernel finish what a change of carrier set off.
+    ///
+    /// The end of a veth pair that came up first gets its carrier when the other one comes up, but a work queue has to run
+    /// before it can send: until then, its packets are dropped. Asking for the interface runs that work at once
+    /// (`rtnl_getlink` calls `linkwatch_sync_dev`).
+    pub(crate) fn settle_link(&mut self, index: u32, what: String) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let skip = vec![LinkExtentMask::SkipStats];
+        message.attributes.push(LinkAttribute::ExtMask(skip));
+        self.request(RouteNetlinkMessage::GetLink(message), 0, what)?;
+        // Answers are much longer than requests: a whole batch would not fit into the receive buffer.
+        if self.what.len() >= 16 {
+            return self.flush();
+        }
+        Ok(())
     }
 
     /// Gives an interface an address.

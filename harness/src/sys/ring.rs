@@ -8,7 +8,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// Milliseconds after which the kernel hands over a block that is not full.
 const RETIRE_MS: u32 = 4;
-const BLOCK: usize = 128 << 10;
 const FRAME: usize = 2048;
 
 /// A packet in the ring.
@@ -38,6 +37,7 @@ pub(crate) struct RingStatistics {
 pub(crate) struct Ring {
     socket: OwnedFd,
     memory: *mut u8,
+    block: usize,
     size: usize,
     blocks: usize,
     next: usize,
@@ -47,9 +47,12 @@ pub(crate) struct Ring {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Opens a ring of `blocks` blocks of 128 KiB on an interface of the calling thread's namespace. Takes some 12 ms, in
-    /// which the kernel waits: open several in parallel.
-    pub(crate) fn open(index: u32, blocks: usize) -> io::Result<Ring> {
+    /// Opens a ring of `blocks` blocks of `block` octets (a multiple of the page size, larger than any packet) on an
+    /// interface of the calling thread's namespace. Takes some 12 ms, in which the kernel waits: open several in parallel.
+    ///
+    /// The kernel hands a block over after 4 ms however empty it is, so it is the number of blocks that says how long the
+    /// reader may be held up before packets are lost.
+    pub(crate) fn open(index: u32, block: usize, blocks: usize) -> io::Result<Ring> {
         // Protocol 0: nothing arrives before the ring is bound to its interface.
         let socket = socket(
             AddressFamily::Packet,
@@ -61,13 +64,13 @@ impl Ring {
         set_option(&socket, libc::PACKET_VERSION, &version)?;
         // SAFETY: the structure is plain integers, for which zero is a value.
         let mut request: libc::tpacket_req3 = unsafe { std::mem::zeroed() };
-        request.tp_block_size = BLOCK as u32;
+        request.tp_block_size = block as u32;
         request.tp_block_nr = blocks as u32;
         request.tp_frame_size = FRAME as u32;
-        request.tp_frame_nr = (blocks * BLOCK / FRAME) as u32;
+        request.tp_frame_nr = (blocks * block / FRAME) as u32;
         request.tp_retire_blk_tov = RETIRE_MS;
         set_option(&socket, libc::PACKET_RX_RING, &request)?;
-        let size = blocks * BLOCK;
+        let size = blocks * block;
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else is touched.
         let memory = unsafe {
             libc::mmap(
@@ -85,6 +88,7 @@ impl Ring {
         let ring = Ring {
             socket,
             memory: memory.cast(),
+            block,
             size,
             blocks,
             next: 0,
@@ -103,7 +107,7 @@ impl Ring {
     pub(crate) fn drain(&mut self, mut each: impl FnMut(RingPacket<'_>)) -> u64 {
         let mut count = 0;
         loop {
-            let base = self.next * BLOCK;
+            let base = self.next * self.block;
             // SAFETY: `base` is the start of a block of the mapping, where the kernel puts a tpacket_block_desc; its header
             // is shared with the kernel through the status word alone, which is accessed atomically.
             let (header, status) = unsafe {

@@ -159,16 +159,20 @@ fn errors_of_programs_name_the_cause() {
 
 fn children_that_run_away_end_with_the_lab() {
     let lab = lab();
-    let script = "setsid sh -c 'setsid sleep 4711 & echo $!' & wait; echo started";
-    let handle = lab.spawn("a", Program::new(["sh", "-c", script])).unwrap();
+    // A time that no other run of this test sleeps for.
+    let time = (4_000_000 + std::process::id()).to_string();
+    let script = format!("setsid sh -c 'setsid sleep {time} & echo $!' & wait; echo started");
+    let handle = lab
+        .spawn("a", Program::new(["sh", "-c", script.as_str()]))
+        .unwrap();
     handle.wait_log("started", LONG).unwrap();
     let deadline = Instant::now() + LONG;
-    while sleepers("4711") == 0 {
+    while sleepers(&time) == 0 {
         assert!(Instant::now() < deadline, "it never ran");
         std::thread::yield_now();
     }
     lab.finish();
-    assert_eq!(sleepers("4711"), 0);
+    assert_eq!(sleepers(&time), 0);
 }
 
 fn sleepers(argument: &str) -> usize {

@@ -117,12 +117,17 @@ pub(crate) fn play_exec() -> ExitCode {
 
 const SERVICE: &str = "echo $$ > /run/service.pid; echo ready; exec sleep 1000";
 
+/// The name of a lab for this run alone: names under /run/netns are the host's, and others may run these tests too.
+fn own(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 fn a_lab_lives_and_is_commanded() {
     let scratch = Scratch::new("life");
-    let (ok, text) = scratch.up("one", SERVICE);
+    let (ok, text) = scratch.up(&own("one"), SERVICE);
     assert!(ok, "{text}");
     let registry = scratch.registry();
-    assert_eq!(registry.names().unwrap(), ["one"]);
+    assert_eq!(registry.names().unwrap(), [own("one")]);
     let lab = registry.only().unwrap();
     let status = lab.status().unwrap();
     assert_eq!(status.topology, "victim");
@@ -137,7 +142,7 @@ fn a_lab_lives_and_is_commanded() {
 
     // exec sees the node's network, files and processes, and gives its exit code back.
     let (ok, text) = scratch.exec(
-        "one",
+        &own("one"),
         "a",
         "hostname; ip -br a; cat /run/service.pid; ls /proc/$(cat /run/service.pid)/exe",
     );
@@ -145,12 +150,12 @@ fn a_lab_lives_and_is_commanded() {
         ok && text.starts_with("a\n") && text.contains("10.0.1.2/24"),
         "{text}"
     );
-    let (ok, _) = scratch.exec("one", "a", "exit 7");
+    let (ok, _) = scratch.exec(&own("one"), "a", "exit 7");
     assert!(!ok);
 
     // A capture of the running lab.
     let mut capture = lab.capture(&["ar".to_owned()]).unwrap();
-    let (ok, text) = scratch.exec("one", "a", "echo hello > /dev/udp/10.0.1.1/9");
+    let (ok, text) = scratch.exec(&own("one"), "a", "echo hello > /dev/udp/10.0.1.1/9");
     assert!(ok, "{text}");
     let hello = |p: &harness::Packet| p.data.ends_with(b"hello\n") && p.from_node() == Some("a");
     let deadline = Instant::now() + LONG;
@@ -167,7 +172,7 @@ fn a_lab_lives_and_is_commanded() {
     };
     lab.change_link("ar", pull).unwrap();
     assert!(!lab.status().unwrap().links[0].up);
-    let (_, text) = scratch.exec("one", "a", "cat /sys/class/net/ar/carrier");
+    let (_, text) = scratch.exec(&own("one"), "a", "cat /sys/class/net/ar/carrier");
     assert_eq!(text.trim(), "0");
     let change = |key: &str, value: &str| LinkChange {
         set: vec![(key.to_owned(), value.to_owned())],
@@ -213,8 +218,8 @@ fn a_lab_lives_and_is_commanded() {
     lab.down().unwrap();
     assert!(!Path::new(&format!("/proc/{holder}/ns")).exists() || is_dead(holder));
     assert_eq!(registry.names().unwrap(), Vec::<String>::new());
-    assert!(names_of("one").is_empty());
-    assert!(registry.open("one").is_err());
+    assert!(names_of(&own("one")).is_empty());
+    assert!(registry.open(&own("one")).is_err());
 }
 
 fn is_dead(pid: u32) -> bool {
@@ -235,20 +240,27 @@ fn names_of(lab: &str) -> Vec<String> {
 
 fn a_name_is_given_once() {
     let scratch = Scratch::new("twice");
-    assert!(scratch.up("same", SERVICE).0);
-    let (ok, text) = scratch.up("same", SERVICE);
-    assert!(!ok && text.contains("`same` is up"), "{text}");
-    let (ok, text) = scratch.up("other", SERVICE);
+    assert!(scratch.up(&own("same"), SERVICE).0);
+    let (ok, text) = scratch.up(&own("same"), SERVICE);
+    assert!(
+        !ok && text.contains(&format!("`{}` is up", own("same"))),
+        "{text}"
+    );
+    let (ok, text) = scratch.up(&own("other"), SERVICE);
     assert!(ok, "labs of different names live side by side: {text}");
     let registry = scratch.registry();
-    assert_eq!(registry.names().unwrap(), ["other", "same"]);
+    assert_eq!(registry.names().unwrap(), [own("other"), own("same")]);
     let error = registry.only().unwrap_err().to_string();
     assert!(
-        error.contains("several labs are up: other, same"),
+        error.contains(&format!(
+            "several labs are up: {}, {}",
+            own("other"),
+            own("same")
+        )),
         "{error}"
     );
     assert!(
-        registry.open("same").unwrap().status().is_ok(),
+        registry.open(&own("same")).unwrap().status().is_ok(),
         "the first one is not disturbed"
     );
     let (ok, text) = scratch.up("bad/name", SERVICE);
@@ -257,10 +269,10 @@ fn a_name_is_given_once() {
 
 fn what_a_crash_leaves_is_removed() {
     let scratch = Scratch::new("crash");
-    assert!(scratch.up("crashed", SERVICE).0);
-    assert!(scratch.up("alive", SERVICE).0);
+    assert!(scratch.up(&own("crashed"), SERVICE).0);
+    assert!(scratch.up(&own("alive"), SERVICE).0);
     let registry = scratch.registry();
-    let status = registry.open("crashed").unwrap().status().unwrap();
+    let status = registry.open(&own("crashed")).unwrap().status().unwrap();
     let service = status.nodes[0].services[0].pid;
     let holder = nix::unistd::Pid::from_raw(status.holder as i32);
     nix::sys::signal::kill(holder, Signal::SIGKILL).unwrap();
@@ -269,28 +281,31 @@ fn what_a_crash_leaves_is_removed() {
         assert!(Instant::now() < deadline, "holder or program survived");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(registry.names().unwrap(), ["alive"]);
+    assert_eq!(registry.names().unwrap(), [own("alive")]);
     // A file with a name like ours that is not ours stays.
-    let foreign = Path::new("/run/netns/crashed-foreign");
-    let has_foreign = std::fs::write(foreign, "").is_ok();
-    assert_eq!(registry.clean().unwrap(), ["crashed"]);
+    let foreign = PathBuf::from(format!("/run/netns/{}-foreign", own("crashed")));
+    let has_foreign = std::fs::write(&foreign, "").is_ok();
+    assert_eq!(registry.clean().unwrap(), [own("crashed")]);
     if has_foreign {
-        assert_eq!(names_of("crashed"), ["crashed-foreign"]);
-        std::fs::remove_file(foreign).unwrap();
+        assert_eq!(
+            names_of(&own("crashed")),
+            [format!("{}-foreign", own("crashed"))]
+        );
+        std::fs::remove_file(&foreign).unwrap();
     }
-    assert!(!scratch.0.join("crashed").exists());
-    assert!(registry.open("alive").unwrap().status().is_ok());
+    assert!(!scratch.0.join(own("crashed")).exists());
+    assert!(registry.open(&own("alive")).unwrap().status().is_ok());
     // The next `up` does the same by itself.
-    assert!(scratch.up("crashed", SERVICE).0);
+    assert!(scratch.up(&own("crashed"), SERVICE).0);
 }
 
 fn an_interrupt_takes_a_lab_down_also_twice() {
     let scratch = Scratch::new("interrupt");
     let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
-    assert!(scratch.up("twice", stubborn).0);
+    assert!(scratch.up(&own("twice"), stubborn).0);
     let holder = scratch
         .registry()
-        .open("twice")
+        .open(&own("twice"))
         .unwrap()
         .status()
         .unwrap()
@@ -304,22 +319,22 @@ fn an_interrupt_takes_a_lab_down_also_twice() {
         assert!(Instant::now() < deadline, "the holder survived");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let left: Vec<_> = std::fs::read_dir(scratch.0.join("twice"))
+    let left: Vec<_> = std::fs::read_dir(scratch.0.join(own("twice")))
         .into_iter()
         .flatten()
         .collect();
-    let log = std::fs::read_to_string(scratch.0.join("twice/holder.log"));
-    assert!(!scratch.0.join("twice").exists(), "{left:?} {log:?}");
-    assert!(names_of("twice").is_empty());
+    let log = std::fs::read_to_string(scratch.0.join(own("twice")).join("holder.log"));
+    assert!(!scratch.0.join(own("twice")).exists(), "{left:?} {log:?}");
+    assert!(names_of(&own("twice")).is_empty());
 }
 
 fn a_lab_that_does_not_come_up_leaves_nothing() {
     let scratch = Scratch::new("fails");
-    let (ok, text) = scratch.up("fails", "echo oh no; exit 3");
+    let (ok, text) = scratch.up(&own("fails"), "echo oh no; exit 3");
     assert!(
         !ok && text.contains("oh no") && text.contains("exit code 3"),
         "{text}"
     );
-    assert!(!scratch.0.join("fails").exists());
-    assert!(names_of("fails").is_empty());
+    assert!(!scratch.0.join(own("fails")).exists());
+    assert!(names_of(&own("fails")).is_empty());
 }
