@@ -149,8 +149,7 @@ impl Cli {
             None => return self.serve(),
             Some(Command::Check) => return self.check(),
             Some(Command::Schema) => {
-                println!("{}", crate::config::schema::json());
-                return Ok(());
+                return output::say(&format!("{}\n", crate::config::schema::json()));
             }
             Some(Command::Show { what, json }) => {
                 let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
@@ -190,14 +189,13 @@ impl Cli {
     fn check(&self) -> Result<(), Failure> {
         let path = self.config()?;
         let loaded = Loaded::read(path)?;
-        println!(
-            "{}: good: {} EID-Prefixes, {} Map-Servers, {} Map-Resolvers",
+        output::say(&format!(
+            "{}: good: {} EID-Prefixes, {} Map-Servers, {} Map-Resolvers\n",
             path.display(),
             loaded.config.eid_prefixes.len(),
             loaded.config.map_servers.len(),
             loaded.config.map_resolvers.len()
-        );
-        Ok(())
+        ))
     }
 }
 

@@ -10,6 +10,7 @@ use lisp::wire::{ControlMessage, Ecm, EidQuery, MapRecord, MapReply, MapRequest}
 use lisp::{Address, CONTROL_PORT, EidPrefix};
 use serde_json::{Value, json};
 
+use super::output::say;
 use crate::config::Loaded;
 use crate::core::Random;
 use crate::core::show::action_name;
@@ -69,11 +70,10 @@ impl Lig {
             )));
         };
         if self.json {
-            println!("{:#}", answer.to_json());
+            say(&format!("{:#}\n", answer.to_json()))
         } else {
-            print!("{}", answer.to_text());
+            say(&answer.to_text())
         }
-        Ok(())
     }
 
     fn ask(&self, resolver: IpAddr, own: IpAddr) -> Result<Option<Answer>, Failure> {

@@ -1,5 +1,6 @@
 //! `show` as text: the columns that routers have.
 
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use daemon::Failure;
@@ -18,8 +19,7 @@ use crate::core::show::{
 /// The answer is not of the form that this version knows.
 pub fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{value:#}");
-        return Ok(());
+        return say(&format!("{value:#}\n"));
     }
     let text = match what {
         "map-cache" => map_cache(&rows(value)?),
@@ -30,8 +30,21 @@ pub fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
         "petr" => petr(&read(value)?),
         _ => statistics(&value),
     };
-    print!("{text}");
-    Ok(())
+    say(&text)
+}
+
+/// Writes to stdout. A reader that went away (`| head`) has what it wanted.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub(super) fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::host("writing to stdout", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn rows<T: DeserializeOwned>(value: Value) -> Result<Vec<T>, Failure> {
