@@ -193,3 +193,136 @@ impl Facts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edition::Edition;
+
+    const MUST: Req = Req::new("rfc6830-5.3-dport");
+    const SHOULD: Req = Req::new("rfc6830-5.3-cksum-zero-tx");
+    const CHANGED: Req = Req::new("rfc6830-3-eid-not-rloc");
+
+    fn case(judges: &'static [crate::case::Judge], requirements: &'static [Req]) -> Case {
+        Case {
+            id: "rfc0::s0::test",
+            title: "t",
+            judges,
+            requirements,
+            ..Case::BASE
+        }
+    }
+
+    fn trace() -> Trace {
+        Trace::from_packets(Vec::new(), Edition::Rfc6830)
+    }
+
+    fn facts() -> Facts {
+        Facts::foreign(Edition::Rfc6830, false)
+    }
+
+    #[test]
+    fn the_worst_finding_decides() {
+        let case = case(
+            &[|_, findings| {
+                findings.met(MUST, 1, "fine");
+                findings.broken(MUST, 2, "4341", "4342");
+                findings.met(MUST, 3, "fine");
+            }],
+            &[MUST],
+        );
+        let result = judge(&case, &trace(), &facts());
+        assert_eq!(result.verdict, Verdict::Fail);
+        assert_eq!(
+            (
+                result.requirements[0].finding.as_str(),
+                &result.requirements[0].packets
+            ),
+            ("4342", &vec![2])
+        );
+    }
+
+    #[test]
+    fn a_requirement_that_no_judge_speaks_of_is_untestable() {
+        let case = case(
+            &[|_, findings| findings.met(MUST, 1, "fine")],
+            &[MUST, SHOULD],
+        );
+        assert_eq!(
+            judge(&case, &trace(), &facts()).verdict,
+            Verdict::Untestable
+        );
+    }
+
+    #[test]
+    fn a_broken_should_warns_and_fails_when_strict() {
+        let case = case(
+            &[|_, findings| findings.broken(SHOULD, 1, "0", "1")],
+            &[SHOULD],
+        );
+        assert_eq!(judge(&case, &trace(), &facts()).verdict, Verdict::Warn);
+        let strict = Facts {
+            strict: true,
+            ..facts()
+        };
+        assert_eq!(judge(&case, &trace(), &strict).verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn what_the_edition_does_not_ask_and_what_is_not_claimed_is_skipped() {
+        let case = case(
+            &[|_, findings| findings.broken(CHANGED, 1, "no EID", "an EID")],
+            &[CHANGED],
+        );
+        assert_eq!(judge(&case, &trace(), &facts()).verdict, Verdict::Fail);
+        let newer = Facts {
+            edition: Edition::Rfc9300,
+            ..facts()
+        };
+        assert_eq!(judge(&case, &trace(), &newer).verdict, Verdict::Skipped);
+
+        const PROBING: Req = Req::new("rfc6830-6.3.2-probe-reply");
+        let case = self::case(
+            &[|_, findings| findings.broken(PROBING, 1, "a reply", "none")],
+            &[PROBING],
+        );
+        let plain = Facts {
+            features: BTreeSet::new(),
+            ..facts()
+        };
+        assert_eq!(judge(&case, &trace(), &plain).verdict, Verdict::Skipped);
+    }
+
+    #[test]
+    fn a_drive_that_ended_early_is_no_pass_and_a_stalled_host_makes_it_inconclusive() {
+        let case = case(&[|_, findings| findings.met(MUST, 1, "fine")], &[MUST]);
+        let late = Facts {
+            stopped: Some(Stopped::NotSeen("a reply".to_owned())),
+            ..facts()
+        };
+        assert_eq!(judge(&case, &trace(), &late).verdict, Verdict::Untestable);
+        let mut stalled = trace();
+        stalled.noise.longest_stall = NOISY;
+        assert_eq!(judge(&case, &stalled, &late).verdict, Verdict::Inconclusive);
+        let dead = Facts {
+            stopped: Some(Stopped::Untestable("it died".to_owned())),
+            ..facts()
+        };
+        assert_eq!(judge(&case, &stalled, &dead).verdict, Verdict::Untestable);
+    }
+
+    #[test]
+    fn lost_packets_make_a_case_inconclusive() {
+        let case = case(&[|_, findings| findings.met(MUST, 1, "fine")], &[MUST]);
+        let mut lossy = trace();
+        lossy.drops.push(harness::capture::Drops {
+            interface: "a@b".to_owned(),
+            packets: 1,
+            reason: "full".to_owned(),
+        });
+        assert_eq!(
+            judge(&case, &lossy, &facts()).verdict,
+            Verdict::Inconclusive
+        );
+    }
+}

@@ -227,3 +227,85 @@ fn udp(
     }
     datagram
 }
+
+#[cfg(test)]
+mod tests {
+    use lisp::auth::MacAlgorithm;
+    use lisp::wire::{Action, MapRecord, MapRegister};
+
+    use super::*;
+
+    fn frame(packet: &[u8]) -> Vec<u8> {
+        let mut octets = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        octets.extend(packet);
+        octets
+    }
+
+    fn register(key: &AuthKey) -> Vec<u8> {
+        let register = MapRegister {
+            proxy_reply: false,
+            security: false,
+            eid_notify: false,
+            use_ttl: false,
+            merge: false,
+            rtr: false,
+            want_map_notify: true,
+            reserved: 0,
+            nonce: 7,
+            auth: key.blank(),
+            records: vec![MapRecord::negative(
+                "10.1.0.0/24".parse().unwrap(),
+                1440,
+                Action::NoAction,
+            )],
+            xtr_site_id: None,
+        };
+        register.to_signed_vec(key)
+    }
+
+    #[test]
+    fn what_is_edited_stays_a_sound_packet_with_the_right_mac() {
+        let key = AuthKey::new(0, MacAlgorithm::HmacSha256_128, b"k");
+        let (from, to) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let packet = lisp::ip::udp_packet(from, to, 50_000, 4342, 64, &register(&key));
+        let mut octets = frame(&packet);
+        let mut frame = Frame::new(&mut octets, 0);
+        let changed = frame.edit_signed(&key, |message| match message {
+            ControlMessage::MapRegister(register) => {
+                register.records.push(register.records[0].clone());
+                register.nonce = 8;
+                true
+            }
+            _ => false,
+        });
+        assert!(changed);
+        let ip = frame.ip().unwrap();
+        let udp = ip.udp().unwrap();
+        assert!(ip.header_checksum_ok && udp.checksum_ok && udp.checksum != 0);
+        assert_eq!(usize::from(udp.length), 8 + udp.payload.len());
+        lisp::auth::verify(&udp.payload, &key, &[MacAlgorithm::HmacSha256_128]).unwrap();
+        assert!(
+            matches!(frame.control(), Some(ControlMessage::MapRegister(r)) if r.nonce == 8 && r.records.len() == 2)
+        );
+    }
+
+    #[test]
+    fn what_is_not_of_the_kind_is_left_alone() {
+        let packet = lisp::ip::udp_packet(
+            "192.0.2.1".parse().unwrap(),
+            "192.0.2.2".parse().unwrap(),
+            1,
+            2,
+            64,
+            &[0; 20],
+        );
+        let before = frame(&packet);
+        let mut octets = before.clone();
+        let mut frame = Frame::new(&mut octets, 0);
+        assert!(!frame.edit_control(|_| true) && !frame.edit_data(|_, _| true));
+        assert_eq!(octets, before);
+        let mut rubbish = vec![0xff; 9];
+        let mut frame = Frame::new(&mut rubbish, 0);
+        assert!(!frame.edit_ip(|_, _| true) && frame.ip().is_none());
+    }
+}
