@@ -1,10 +1,13 @@
 //! One ETR under test; every neighbour is a scripted peer.
 
 mod common;
+mod cuts;
 mod decap;
 mod headers;
 mod hostile;
+mod intervals;
 mod locators;
+mod nonces;
 mod notify;
 mod odd_data;
 mod packets;

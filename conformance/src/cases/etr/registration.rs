@@ -1,6 +1,4 @@
-//! Map-Registers of an ETR: form, keys, several Map-Servers, intervals (RFC 6830 6.1.6, RFC 6833 4.2).
-
-use std::time::Duration;
+//! Map-Registers of an ETR: form, keys, several Map-Servers (RFC 6830 6.1.6, RFC 6833 4.2).
 
 use harness::inline::{PacketFate, Way};
 use lisp::EidPrefix;
@@ -8,11 +6,10 @@ use lisp::auth::{AuthKey, MacAlgorithm};
 use lisp::wire::{ControlMessage, MapRegister};
 
 use super::common::*;
-use crate::case::{Case, Timer};
+use crate::case::Case;
 use crate::cases::common::ip;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
-use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
@@ -136,7 +133,11 @@ inventory::submit! {
     }
 }
 
-const fn resigned(name: &'static str, kills: &'static [Req], tamper: fn() -> Tamper) -> Sabotage {
+pub(super) const fn resigned(
+    name: &'static str,
+    kills: &'static [Req],
+    tamper: fn() -> Tamper,
+) -> Sabotage {
     Sabotage {
         name,
         node: ETR,
@@ -157,7 +158,7 @@ fn on_registers(change: fn(&mut crate::sabotage::Frame<'_>)) -> Tamper {
 }
 
 /// Changes Map-Registers, and makes their MACs again with the key of the Map-Server that they go to.
-fn signed_again(change: fn(&mut MapRegister)) -> Tamper {
+pub(super) fn signed_again(change: fn(&mut MapRegister)) -> Tamper {
     Box::new(move |way, frame| {
         let to = frame.ip().map(|ip| ip.destination);
         let server = SERVERS.iter().find(|server| Some(ip(server.address)) == to);
@@ -393,222 +394,5 @@ fn from_other_ports(trace: &Trace, findings: &mut Findings) {
         &first,
         "source ports that vary from start to start",
         format!("{ports:?}"),
-    );
-}
-
-const INTERVAL: Req = Req::new("rfc6833-4.2-reg-60s");
-const M_USAGE: Req = Req::new("rfc6833-4.2-m-usage");
-
-inventory::submit! {
-    Case {
-        id: "rfc6833::s4_2::registration_is_repeated",
-        title: "A confirmed registration is repeated at the register interval.",
-        topology: TOPOLOGY,
-        timers: &[Timer {
-            node: ETR,
-            name: "register-interval",
-            text: Duration::from_secs(60),
-            short: Duration::from_secs(1),
-        }],
-        timeout: Duration::from_secs(600),
-        start: false,
-        roles: &["etr"],
-        requirements: &[INTERVAL, M_USAGE],
-        drive: |drive| {
-            let _net = Net::registered(drive)?;
-            let interval = drive.timer(ETR, "register-interval");
-            let mut since = drive.mark("the first is confirmed");
-            for count in 1..=4 {
-                let what = format!("Map-Register {count} after the first");
-                let next = drive.wait_for(since, &what, interval * 3, |packet| {
-                    packet.sender() == Some(ETR) && packet.map_register().is_some()
-                })?;
-                since = next.time_ns() + 1;
-            }
-            Ok(())
-        },
-        judges: &[repeated],
-        sabotages: &[
-            Sabotage {
-                name: "registers twice as often",
-                node: ETR,
-                links: &["rloc"],
-                kills: &[INTERVAL],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim && matches!(frame.control(), Some(ControlMessage::MapRegister(_))) {
-                        return PacketFate::Duplicate(Duration::from_millis(500));
-                    }
-                    PacketFate::Forward
-                }),
-            },
-            Sabotage {
-                name: "registers half as often",
-                node: ETR,
-                links: &["rloc"],
-                kills: &[INTERVAL],
-                tamper: || {
-                    let mut count = 0;
-                    swallow(move |frame| {
-                        let register = matches!(frame.control(), Some(ControlMessage::MapRegister(_)));
-                        count += u32::from(register);
-                        register && count % 2 == 0
-                    })
-                },
-            },
-        ],
-        ..Case::BASE
-    }
-}
-
-fn repeated(trace: &Trace, findings: &mut Findings) {
-    let settings = trace
-        .topology
-        .as_ref()
-        .and_then(|topology| topology.node(ETR))
-        .map(|node| &node.settings);
-    let short = settings
-        .and_then(|settings| settings.get("register-interval"))
-        .is_some();
-    let sent: Vec<&Seen> = trace
-        .between("the first is confirmed", "end of the drive")
-        .filter(|packet| packet.sender() == Some(ETR) && packet.map_register().is_some())
-        .collect();
-    let (Some(first), Some(last)) = (sent.first(), sent.last()) else {
-        findings.broken(
-            INTERVAL,
-            Vec::new(),
-            "Map-Registers after the first",
-            "none",
-        );
-        return;
-    };
-    let gaps = u64::try_from(sent.len() - 1).unwrap_or(0).max(1);
-    let mean = Duration::from_nanos((last.time_ns() - first.time_ns()) / gaps);
-    // In the first five minutes an ETR may register every 20 s (RFC 6833 4.2).
-    let (least, most) = if short { (0.8, 1.2) } else { (19.0, 72.0) };
-    findings.check(
-        INTERVAL,
-        (least..=most).contains(&mean.as_secs_f64()),
-        &sent,
-        format!("{least} to {most} s between Map-Registers"),
-        format!("{:.2} s on average", mean.as_secs_f64()),
-    );
-    let with_m = sent
-        .iter()
-        .filter(|packet| {
-            packet
-                .map_register()
-                .is_some_and(|register| register.want_map_notify)
-        })
-        .count();
-    findings.recorded(
-        M_USAGE,
-        &sent,
-        format!("M = 1 in {with_m} of {}", sent.len()),
-    );
-}
-
-const AGAIN: Req = Req::new("rfc9301-5.7-reg-retransmit");
-const INCREASES: Req = Req::new("rfc9301-5.6-nonce-increment");
-const AFTER_RESTART: Req = Req::new("rfc9301-5.6-new-key-on-restart");
-const SAME_NONCE: Req = Req::new("rfc9301-5.6-retransmission-same-nonce");
-
-inventory::submit! {
-    Case {
-        id: "rfc9301::s5_7::unanswered_map_register_is_sent_again",
-        title: "A Map-Register whose Map-Notify does not come is sent again after 1 and 2 seconds; its nonce grows, over a restart too.",
-        topology: TOPOLOGY,
-        editions: &[Edition::Rfc9300],
-        start: false,
-        roles: &["etr"],
-        requirements: &[AGAIN, INCREASES, AFTER_RESTART, SAME_NONCE],
-        drive: |drive| {
-            let _net = Net::peers(drive)?;
-            let mut since = drive.mark("the first start");
-            drive.start(ETR)?;
-            for count in 1..=3 {
-                let what = format!("Map-Register {count}, all unanswered");
-                let next = drive.wait_for(since, &what, Duration::from_secs(5), |packet| {
-                    packet.sender() == Some(ETR) && packet.map_register().is_some()
-                })?;
-                since = next.time_ns() + 1;
-            }
-            drive.mark("the stop");
-            drive.stop(ETR)?;
-            let again = drive.mark("the second start");
-            drive.start(ETR)?;
-            drive.wait_for(again, "a Map-Register after the restart", SOON, |packet| {
-                packet.sender() == Some(ETR) && packet.map_register().is_some()
-            })?;
-            Ok(())
-        },
-        judges: &[sent_again],
-        sabotages: &[
-            Sabotage {
-                name: "waits three seconds before it tries again",
-                node: ETR,
-                links: &["rloc"],
-                kills: &[AGAIN],
-                tamper: || {
-                    let mut count = 0;
-                    swallow(move |frame| {
-                        let register = matches!(frame.control(), Some(ControlMessage::MapRegister(_)));
-                        count += u32::from(register);
-                        register && count == 2
-                    })
-                },
-            },
-            resigned("registers with one nonce for ever", &[INCREASES, AFTER_RESTART], || signed_again(|register| register.nonce = 7)),
-        ],
-        ..Case::BASE
-    }
-}
-
-fn sent_again(trace: &Trace, findings: &mut Findings) {
-    let of = |from: &str, to: &str| -> Vec<&Seen> {
-        trace
-            .between(from, to)
-            .filter(|packet| packet.sender() == Some(ETR) && packet.map_register().is_some())
-            .collect()
-    };
-    let first = of("the first start", "the stop");
-    let nonces: Vec<u64> = first
-        .iter()
-        .filter_map(|packet| Some(packet.map_register()?.nonce))
-        .collect();
-    let gaps: Vec<f64> = first
-        .windows(2)
-        .map(|pair| Duration::from_nanos(pair[1].time_ns() - pair[0].time_ns()).as_secs_f64())
-        .collect();
-    let right = gaps.len() >= 2 && (0.9..1.5).contains(&gaps[0]) && (1.8..2.6).contains(&gaps[1]);
-    findings.check(
-        AGAIN,
-        right,
-        &first,
-        "sent again after 1 s and after 2 s more",
-        format!("{gaps:.2?} s"),
-    );
-    findings.check(
-        INCREASES,
-        nonces.len() > 1 && nonces.windows(2).all(|pair| pair[0] < pair[1]),
-        &first,
-        "nonces that grow with each Map-Register",
-        format!("{nonces:x?}"),
-    );
-    findings.recorded(
-        SAME_NONCE,
-        &first,
-        format!("nonces of a Map-Register and its retransmissions: {nonces:x?}"),
-    );
-    let second = of("the second start", "end of the drive");
-    let after = second
-        .first()
-        .and_then(|packet| Some(packet.map_register()?.nonce));
-    findings.check(
-        AFTER_RESTART,
-        after > nonces.last().copied(),
-        &second,
-        format!("a nonce above {:x?}", nonces.last()),
-        format!("{after:x?}"),
     );
 }

@@ -156,6 +156,108 @@ inventory::submit! {
     }
 }
 
+const NEWER_RATE: Req = Req::new("rfc9301-6.1-smr-3s");
+
+inventory::submit! {
+    Case {
+        id: "rfc6830::s6_6_2::repeated_changes_are_solicited_at_a_bounded_rate",
+        title: "Two changes in quick succession are both told to the remote site, with the SMRs to each locator spaced by the edition's interval.",
+        topology: TOPOLOGY,
+        start: false,
+        roles: &["etr"],
+        features: &["smr"],
+        requirements: &[RATE, NEWER_RATE, WHO],
+        drive: |drive| {
+            let _peers = change(drive, ONE_LESS)?;
+            wait_smrs(drive)?;
+            let since = drive.mark(SECOND_CHANGE);
+            drive.reload(ETR, ONE_MOVED)?;
+            drive.wait_for(since, "an SMR after the second change", Duration::from_secs(6), |packet| {
+                packet.sender() == Some(ETR) && is_smr(packet.control()) && packet.destination() == Some(ITR)
+            })?;
+            Ok(())
+        },
+        judges: &[spaced],
+        sabotages: &[
+            spoils("solicits twice in half a second", &[RATE], || Box::new(|way, frame| {
+                if way == Way::FromVictim && is_smr(frame.control().as_ref()) {
+                    return PacketFate::Duplicate(Duration::from_millis(500));
+                }
+                PacketFate::Forward
+            })),
+            spoils("forgets the second change", &[WHO], || {
+                let mut count = 0;
+                swallow(move |frame| {
+                    let smr = is_smr(frame.control().as_ref());
+                    count += u32::from(smr);
+                    smr && count > 2
+                })
+            }),
+        ],
+        ..Case::BASE
+    }
+}
+
+const SECOND_CHANGE: &str = "the second change";
+/// Other weights, shortly after [`ONE_LESS`].
+const ONE_MOVED: &str = "eid-prefixes: [
+    {prefix: 10.1.0.0/24, locators: [{address: '2001:db8:0:2::2', priority: 1, weight: 50}, {address: 192.0.2.10, priority: 1, weight: 50}]},
+    {prefix: '2001:db8:a::/48', locators: [
+        {address: '2001:db8:0:2::2', priority: 2, weight: 50}, {address: 192.0.2.100, priority: 1, weight: 60},
+        {address: 192.0.2.9, priority: 3, weight: 10}, {address: 192.0.2.10, priority: 1, weight: 40}]}]";
+
+fn spaced(trace: &Trace, findings: &mut Findings) {
+    if trace.mark(SECOND_CHANGE).is_none() {
+        findings.unseen(RATE, "a second change");
+        return;
+    }
+    let all = smrs(trace);
+    let to = |locator: IpAddr| -> Vec<&Seen> {
+        all.iter()
+            .filter(|packet| packet.destination() == Some(locator))
+            .copied()
+            .collect()
+    };
+    let after = trace.since(SECOND_CHANGE).find(|packet| {
+        packet.sender() == Some(ETR)
+            && is_smr(packet.message())
+            && packet.destination() == Some(ITR)
+    });
+    match after {
+        Some(after) => findings.met(WHO, after, "the second change was told too"),
+        None => findings.broken(
+            WHO,
+            &all,
+            format!("an SMR to {ITR} after the second change"),
+            "none",
+        ),
+    }
+    for (requirement, least) in [(RATE, 950_000_000), (NEWER_RATE, 2_850_000_000)] {
+        for locator in TOLD {
+            let here = to(locator);
+            let close = here
+                .windows(2)
+                .find(|pair| pair[1].time_ns() - pair[0].time_ns() < least);
+            match close {
+                Some(pair) => findings.broken(
+                    requirement,
+                    [pair[0], pair[1]],
+                    format!(
+                        "at least {} ms between two SMRs to {locator}",
+                        least / 1_000_000
+                    ),
+                    format!("{} ms", (pair[1].time_ns() - pair[0].time_ns()) / 1_000_000),
+                ),
+                None => findings.met(
+                    requirement,
+                    &here,
+                    format!("{} SMRs to {locator}", here.len()),
+                ),
+            }
+        }
+    }
+}
+
 const fn spoils(name: &'static str, kills: &'static [Req], tamper: fn() -> Tamper) -> Sabotage {
     Sabotage {
         name,
