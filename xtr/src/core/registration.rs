@@ -15,8 +15,10 @@ use super::settings::Settings;
 use super::{Core, Timer, locator_set};
 use crate::forwarding::Edition;
 
-/// Octets of a Map-Register at most: more prefixes take several messages.
-const MESSAGE_LIMIT: usize = 1300;
+/// Octets of a Map-Register's records at most: more prefixes take several messages.
+const RECORDS_ROOM: usize = 1300;
+/// What stands around the records at most: UDP header, fixed part, the longest MAC, xTR-ID and Site-ID.
+const AROUND_RECORDS: usize = 8 + 16 + 32 + 24;
 /// Records of a message at most: the count has 8 bits.
 const RECORD_LIMIT: usize = 255;
 /// First wait for a Map-Notify; it doubles up to [`LAST_WAIT`] (RFC 9301 5.7).
@@ -125,6 +127,16 @@ impl Core {
         }
     }
 
+    /// Octets of records that a message to `map_server` may carry. RFC 9301 5 keeps the whole IP packet within 576
+    /// (IPv4) or 1280 (IPv6) octets where the path MTU is not known.
+    fn records_room(&self, map_server: IpAddr) -> usize {
+        match (self.settings.edition, map_server) {
+            (Edition::Rfc6830, _) => RECORDS_ROOM,
+            (Edition::Rfc9300, IpAddr::V4(_)) => 576 - 20 - AROUND_RECORDS,
+            (Edition::Rfc9300, IpAddr::V6(_)) => 1280 - 40 - AROUND_RECORDS,
+        }
+    }
+
     /// Sends Map-Registers with these records; returns their nonces.
     fn send_registers(
         &mut self,
@@ -133,7 +145,10 @@ impl Core {
         want_map_notify: bool,
     ) -> Vec<u64> {
         let mut nonces = Vec::new();
-        for records in batches(records) {
+        let Some(address) = self.settings.map_servers.get(server).map(|s| s.address) else {
+            return nonces;
+        };
+        for records in batches(records, self.records_room(address)) {
             let Some(map_server) = self.settings.map_servers.get(server) else {
                 break;
             };
@@ -317,7 +332,7 @@ impl Core {
     }
 }
 
-fn batches(records: Vec<MapRecord>) -> Vec<Vec<MapRecord>> {
+fn batches(records: Vec<MapRecord>, limit: usize) -> Vec<Vec<MapRecord>> {
     let mut batches: Vec<Vec<MapRecord>> = Vec::new();
     let mut room = 0;
     for record in records {
@@ -328,7 +343,7 @@ fn batches(records: Vec<MapRecord>) -> Vec<Vec<MapRecord>> {
                 batch.push(record);
             }
             _ => {
-                room = MESSAGE_LIMIT.saturating_sub(len);
+                room = limit.saturating_sub(len);
                 batches.push(vec![record]);
             }
         }
