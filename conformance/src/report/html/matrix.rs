@@ -10,6 +10,9 @@ use crate::catalogue::{Catalogue, Requirement};
 use crate::report::model::Report;
 use crate::verdict::Verdict;
 
+/// Cases that a cell shows besides its worst one.
+const SYMBOLS: usize = 6;
+
 #[derive(Serialize)]
 pub(super) struct Matrix {
     columns: Vec<String>,
@@ -49,6 +52,8 @@ struct Cell {
     anchor: String,
     title: String,
     more: Vec<More>,
+    /// Cases beyond these.
+    others: usize,
 }
 
 #[derive(Serialize)]
@@ -89,7 +94,7 @@ pub(super) fn matrix(report: &Report, catalogue: &Catalogue, anchors: &Anchors) 
             .into_iter()
             .flat_map(BTreeMap::values)
             .flatten()
-            .map(|(verdict, _)| verdict.word())
+            .map(|said| said.verdict.word())
             .collect();
         groups.entry(row.rfc.to_string()).or_default().push(Row {
             id: row.id.clone(),
@@ -123,48 +128,65 @@ pub(super) fn matrix(report: &Report, catalogue: &Catalogue, anchors: &Anchors) 
     }
 }
 
-type Results<'a> = BTreeMap<&'a str, BTreeMap<usize, Vec<(Verdict, usize)>>>;
+/// What one case says about a requirement.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    verdict: Verdict,
+    invariant: bool,
+    case: usize,
+}
+
+type Results<'a> = BTreeMap<&'a str, BTreeMap<usize, Vec<Said>>>;
 
 /// Per requirement and run: what its cases said, the worst first. A case may say several things about a requirement;
-/// its worst counts.
+/// its worst counts. Of equals, cases that are about the requirement come before those whose invariants saw it.
 fn results(report: &Report) -> Results<'_> {
     let mut results: Results<'_> = BTreeMap::new();
     for (run, cases) in report.runs.iter().map(|run| &run.cases).enumerate() {
         for (index, case) in cases.iter().enumerate() {
             for row in &case.requirements {
                 let list = results.entry(&row.id).or_default().entry(run).or_default();
-                match list.iter_mut().find(|(_, other)| *other == index) {
-                    Some((verdict, _)) => *verdict = (*verdict).max(row.verdict),
-                    None => list.push((row.verdict, index)),
+                match list.iter_mut().find(|said: &&mut Said| said.case == index) {
+                    Some(said) => said.verdict = said.verdict.max(row.verdict),
+                    None => list.push(Said {
+                        verdict: row.verdict,
+                        invariant: row.invariant,
+                        case: index,
+                    }),
                 }
             }
         }
     }
     for list in results.values_mut().flat_map(BTreeMap::values_mut) {
-        list.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        list.sort_by(|a, b| {
+            b.verdict
+                .cmp(&a.verdict)
+                .then_with(|| (a.invariant, a.case).cmp(&(b.invariant, b.case)))
+        });
     }
     results
 }
 
-/// The worst case gets the chip, up to six more get a symbol each.
-fn cell(report: &Report, run: usize, cases: &[(Verdict, usize)], anchors: &Anchors) -> Cell {
-    let Some(((verdict, index), rest)) = cases.split_first() else {
+/// The worst case gets the chip, up to six more get a symbol each, the rest are counted.
+fn cell(report: &Report, run: usize, cases: &[Said], anchors: &Anchors) -> Cell {
+    let Some((worst, rest)) = cases.split_first() else {
         return Cell::default();
     };
-    let id = |index: usize| report.runs[run].cases[index].id.clone();
+    let id = |said: &Said| report.runs[run].cases[said.case].id.clone();
     Cell {
-        chip: Some((*verdict).into()),
-        anchor: anchors.of(run, *index),
-        title: id(*index),
+        chip: Some(worst.verdict.into()),
+        anchor: anchors.of(run, worst.case),
+        title: id(worst),
         more: rest
             .iter()
-            .take(6)
-            .map(|(verdict, index)| More {
-                chip: (*verdict).into(),
-                anchor: anchors.of(run, *index),
-                title: id(*index),
+            .take(SYMBOLS)
+            .map(|said| More {
+                chip: said.verdict.into(),
+                anchor: anchors.of(run, said.case),
+                title: id(said),
             })
             .collect(),
+        others: rest.len().saturating_sub(SYMBOLS),
     }
 }
 
