@@ -3,25 +3,26 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, fork, geteuid, pipe2, setsid};
 
+use super::names::{give_names, names};
 use super::protocol::{self, Answer, LinkChange, Request, TapPlace};
-use super::state::{Name, State, remove_directory};
+use super::state::{State, remove_directory};
+use super::words::{impairment, words};
 use super::{
     LinkStatus, NamedLab, NamedOptions, NodeStatus, Registry, Service, ServiceStatus, Status, wrong,
 };
 use crate::lab::{Lab, LabError, LabOptions};
 use crate::process::ProcessHandle;
-use crate::topology::{Impairment, Topology};
+use crate::topology::Topology;
 
 /// How long programs may take to end by themselves.
 const STOP: Duration = Duration::from_secs(3);
@@ -476,120 +477,10 @@ impl Holder {
     }
 }
 
-/// The names that the namespaces get, with the marks by which they are known again.
-fn names(lab: &Lab, name: &str) -> Result<Vec<Name>, LabError> {
-    let mut names = Vec::new();
-    for node in &lab.topology().nodes {
-        let namespace = lab.namespace(&node.name)?;
-        let metadata = fs::metadata(format!("/proc/self/fd/{}", namespace.as_fd().as_raw_fd()))
-            .map_err(|error| LabError::kernel("looking at a namespace", error))?;
-        names.push(Name {
-            path: Path::new("/run/netns").join(format!("{name}-{}", node.name)),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        });
-    }
-    Ok(names)
-}
-
-/// Puts the names under /run/netns; false if an ordinary user has no place for them.
-fn give_names(lab: &Lab, state: &State, root: bool) -> Result<bool, LabError> {
-    let failed = |what: String, error: io::Error| LabError::kernel(what, error);
-    let none = None::<&str>;
-    if root {
-        fs::create_dir_all("/run/netns")
-            .map_err(|error| failed("making /run/netns".to_owned(), error))?;
-    } else {
-        // In our own mount namespace, over the host's directory, where there is one.
-        let options = Some("mode=0755");
-        if mount(
-            Some("tmpfs"),
-            "/run/netns",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            options,
-        )
-        .is_err()
-        {
-            return Ok(false);
-        }
-    }
-    for (node, name) in lab.topology().nodes.iter().zip(&state.names) {
-        let what = format!(
-            "giving the namespace of `{}` the name {}",
-            node.name,
-            name.path.display()
-        );
-        File::options()
-            .write(true)
-            .create_new(true)
-            .open(&name.path)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => wrong(
-                    format!("{what}: that name is taken"),
-                    "choose another name for the lab, or remove it with `ip netns del`",
-                ),
-                _ => failed(what.clone(), error),
-            })?;
-        let source = format!(
-            "/proc/self/fd/{}",
-            lab.namespace(&node.name)?.as_fd().as_raw_fd()
-        );
-        mount(
-            Some(source.as_str()),
-            &name.path,
-            none,
-            MsFlags::MS_BIND,
-            none,
-        )
-        .map_err(|errno| failed(what, errno.into()))?;
-    }
-    Ok(true)
-}
-
 /// Whether this is root, and not the root of a user namespace.
 fn is_root_of_the_host() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
-}
-
-/// Damage from words as in the topology.
-fn impairment(set: &[(String, String)]) -> Result<Impairment, LabError> {
-    let mut text = String::from("impair:\n");
-    for (key, value) in set {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "%.-".contains(c);
-        if key.is_empty() || value.is_empty() || !key.chars().chain(value.chars()).all(plain) {
-            return Err(wrong(
-                format!("`{key}={value}` is no damage"),
-                "write loss=5%, delay=20ms, jitter=5ms, duplicate=1%, reorder=1%, corrupt=0.1%, rate=10mbit or seed=7",
-            ));
-        }
-        text.push_str(&format!("  {key}: {value}\n"));
-    }
-    Impairment::from_words(&text)
-        .map_err(|message| wrong(message, "the words are those of `impair` in a topology"))
-}
-
-/// Damage in words as in the topology.
-fn words(impairment: &Impairment) -> Vec<(String, String)> {
-    let percent = |share: f64| (share > 0.0).then(|| format!("{}%", share * 100.0));
-    let time = |time: Duration| (!time.is_zero()).then(|| format!("{}us", time.as_micros()));
-    [
-        ("loss", percent(impairment.loss)),
-        ("delay", time(impairment.delay)),
-        ("jitter", time(impairment.jitter)),
-        ("duplicate", percent(impairment.duplicate)),
-        ("reorder", percent(impairment.reorder)),
-        ("corrupt", percent(impairment.corrupt)),
-        ("rate", impairment.rate.map(|rate| format!("{rate}bit"))),
-        (
-            "seed",
-            (impairment.seed != 0).then(|| impairment.seed.to_string()),
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-    .collect()
 }
 
 /// Used by clients as well: the socket of a lab.

@@ -8,8 +8,10 @@
 
 mod client;
 mod holder;
+mod names;
 mod protocol;
 mod state;
+mod words;
 
 use std::time::Duration;
 

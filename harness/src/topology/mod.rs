@@ -8,6 +8,8 @@ mod check;
 mod error;
 mod expand;
 mod expression;
+mod forms;
+mod impairment;
 mod reader;
 mod section;
 mod tree;

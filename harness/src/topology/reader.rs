@@ -4,16 +4,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::error::{Position, Problem};
+use super::forms::{address, check_word, ip, is_interface_name, mac, prefix, word};
+use super::impairment::read_impairment;
 use super::section::{Section, boolean, entries, items, nearest, number, parsed, text};
 use super::tree::{Key, Tree, Value};
-use super::{
-    End, FORMAT, Impairment, Link, Neighbour, Node, NodeKind, Route, RouteAction, Rule, Topology,
-};
+use super::{End, FORMAT, Link, Neighbour, Node, NodeKind, Route, RouteAction, Rule, Topology};
 
 type Problems = Vec<Problem>;
 
@@ -456,130 +455,6 @@ fn read_end(link: &str, key: &Key, tree: &Tree, problems: &mut Problems) -> Opti
     Some(end)
 }
 
-fn is_interface_name(name: &str) -> bool {
-    (1..=15).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name != "lo"
-        && name != "all"
-        && name != "default"
-        && name
-            .chars()
-            .all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != '%')
-}
-
-fn read_impairment(tree: &Tree, link: &str, problems: &mut Problems) -> Option<Impairment> {
-    let what = format!("{link}: impair");
-    let mut section = Section::open(tree, what.as_str(), problems)?;
-    let share = |key: &'static str, section: &mut Section<'_>, problems: &mut Problems| {
-        section
-            .get(key)
-            .and_then(|tree| {
-                parsed(
-                    tree,
-                    &format!("{what}: {key}"),
-                    "a share like 5% (0% to 100%)",
-                    problems,
-                    Impairment::parse_share,
-                )
-            })
-            .unwrap_or(0.0)
-    };
-    let loss = share("loss", &mut section, problems);
-    let duplicate = share("duplicate", &mut section, problems);
-    let reorder = share("reorder", &mut section, problems);
-    let corrupt = share("corrupt", &mut section, problems);
-    let time = |key: &'static str, section: &mut Section<'_>, problems: &mut Problems| {
-        section
-            .get(key)
-            .and_then(|tree| {
-                parsed(
-                    tree,
-                    &format!("{what}: {key}"),
-                    "a time like 20ms, 500us or 1.5s (at most 60s)",
-                    problems,
-                    Impairment::parse_time,
-                )
-            })
-            .unwrap_or_default()
-    };
-    let delay = time("delay", &mut section, problems);
-    let jitter = time("jitter", &mut section, problems);
-    let rate = section.get("rate").and_then(|tree| {
-        parsed(
-            tree,
-            &format!("{what}: rate"),
-            "a rate like 10mbit, 500kbit or 1gbit",
-            problems,
-            Impairment::parse_rate,
-        )
-    });
-    let seed = section
-        .get("seed")
-        .and_then(|tree| number(tree, &format!("{what}: seed"), 0..=u64::MAX, problems))
-        .unwrap_or(0);
-    section.finish(problems);
-    Some(Impairment {
-        loss,
-        delay,
-        jitter,
-        duplicate,
-        reorder,
-        corrupt,
-        rate,
-        seed,
-    })
-}
-
-impl Impairment {
-    /// Reads `impair: {...}` as it stands in a topology. The error is what is wrong with it.
-    pub(crate) fn from_words(text: &str) -> Result<Impairment, String> {
-        let mut problems = Vec::new();
-        let tree = Tree::parse(text).map_err(|problem| problem.message)?;
-        let mut section = Section::open(&tree, "damage", &mut problems);
-        let read = section
-            .as_mut()
-            .and_then(|section| section.get("impair"))
-            .and_then(|tree| read_impairment(tree, "link", &mut problems))
-            .unwrap_or_default();
-        match problems.first() {
-            None => Ok(read),
-            Some(problem) => Err(match &problem.hint {
-                Some(hint) => format!("{}; {hint}", problem.message),
-                None => problem.message.clone(),
-            }),
-        }
-    }
-
-    /// A share in percent: `5%`, `0.1%`.
-    pub fn parse_share(text: &str) -> Option<f64> {
-        let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
-        (0.0..=100.0).contains(&percent).then_some(percent / 100.0)
-    }
-
-    /// A time: `20ms`, `500us`, `1.5s`, at most 60 seconds.
-    pub fn parse_time(text: &str) -> Option<Duration> {
-        let units = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0)];
-        let (number, unit) = units
-            .iter()
-            .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
-        let seconds = number.trim().parse::<f64>().ok()? * unit;
-        (0.0..=60.0)
-            .contains(&seconds)
-            .then(|| Duration::from_secs_f64(seconds))
-    }
-
-    /// A rate in bits per second: `10mbit`, `500kbit`, `1gbit`, `9600bit`.
-    pub fn parse_rate(text: &str) -> Option<u64> {
-        let units = [("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9), ("bit", 1.0)];
-        let (number, unit) = units
-            .iter()
-            .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
-        let rate = number.trim().parse::<f64>().ok()? * unit;
-        (1000.0..=1e12).contains(&rate).then_some(rate as u64)
-    }
-}
-
 fn list<T>(
     tree: &Tree,
     what: &str,
@@ -590,113 +465,4 @@ fn list<T>(
         .iter()
         .filter_map(|tree| read(tree, problems))
         .collect()
-}
-
-fn check_word(name: &str, at: Position, what: &str, problems: &mut Problems) -> bool {
-    let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let good = (1..=63).contains(&name.len())
-        && name.chars().all(usable)
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !good {
-        problems.push(Problem::new(
-            at,
-            format!(
-                "{what}: expected a name of 1 to 63 letters, digits, `-`, `_` or `.` that begins with a letter or digit"
-            ),
-        ));
-    }
-    good
-}
-
-fn word(tree: &Tree, what: &str, problems: &mut Problems) -> Option<String> {
-    let word = text(tree, what, problems)?;
-    check_word(&word, tree.at, what, problems).then_some(word)
-}
-
-fn ip(tree: &Tree, what: &str, problems: &mut Problems) -> Option<IpAddr> {
-    parsed(
-        tree,
-        what,
-        "an IP address like 192.0.2.1 or 2001:db8::1",
-        problems,
-        |text| text.parse().ok(),
-    )
-}
-
-/// An address with prefix length, that can be given to an interface.
-fn address(tree: &Tree, what: &str, problems: &mut Problems) -> Option<IpNet> {
-    let expected = "an address with prefix length like 192.0.2.1/30 or 2001:db8::1/64";
-    let net: IpNet = parsed(tree, what, expected, problems, |text| text.parse().ok())?;
-    let addr = net.addr();
-    let is_network = net.prefix_len() < net.max_prefix_len() - 1 && addr == net.network();
-    let is_broadcast = addr.is_ipv4() && net.prefix_len() < 31 && addr == net.broadcast();
-    if addr.is_unspecified()
-        || addr.is_multicast()
-        || addr.is_loopback()
-        || is_network
-        || is_broadcast
-    {
-        let why = if is_network {
-            "the address of the subnet itself"
-        } else if is_broadcast {
-            "the broadcast address of its subnet"
-        } else if addr.is_multicast() {
-            "a multicast address"
-        } else if addr.is_loopback() {
-            "a loopback address"
-        } else {
-            "the unspecified address"
-        };
-        problems.push(
-            Problem::new(
-                tree.at,
-                format!("{what}: expected an address for one interface, found {net}, {why}"),
-            )
-            .hint(format!("take an address inside {}", net.trunc())),
-        );
-        return None;
-    }
-    Some(net)
-}
-
-/// A destination: all bits behind the prefix length are zero.
-fn prefix(tree: &Tree, what: &str, problems: &mut Problems) -> Option<IpNet> {
-    let expected = "a prefix like 10.0.0.0/8 or 2001:db8::/32";
-    let net: IpNet = parsed(tree, what, expected, problems, |text| text.parse().ok())?;
-    if net.addr() != net.network() {
-        problems.push(
-            Problem::new(
-                tree.at,
-                format!(
-                    "{what}: expected a prefix, found {net} with bits set behind the prefix length"
-                ),
-            )
-            .hint(format!(
-                "write {}, or {}/{} for the one address",
-                net.trunc(),
-                net.addr(),
-                net.max_prefix_len()
-            )),
-        );
-        return None;
-    }
-    Some(net)
-}
-
-fn mac(tree: &Tree, what: &str, problems: &mut Problems) -> Option<[u8; 6]> {
-    parsed(
-        tree,
-        what,
-        "a unicast Ethernet address like 02:00:00:00:00:01",
-        problems,
-        |text| {
-            let mut mac = [0; 6];
-            let mut parts = text.split(':');
-            for octet in &mut mac {
-                let part = parts.next().filter(|part| part.len() == 2)?;
-                *octet = u8::from_str_radix(part, 16).ok()?;
-            }
-            (parts.next().is_none() && mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
-        },
-    )
 }
