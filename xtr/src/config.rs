@@ -96,6 +96,9 @@ pub struct Config {
     /// Send misses to the PETR too: a site without a mapping system.
     #[serde(default)]
     pub misses_to_petr: bool,
+    /// LISP-NAT (RFC 6832 7).
+    #[serde(default)]
+    pub lisp_nat: Vec<TranslationEntry>,
     /// The packet path.
     #[serde(default)]
     pub data_plane: DataPlaneEntry,
@@ -106,6 +109,16 @@ pub struct Config {
     /// 64-bit Site-ID.
     #[serde(default)]
     pub site_id: u64,
+}
+
+/// Addresses that are translated where the Internet could not route them back (RFC 6832 7): one for one, IPv4.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TranslationEntry {
+    /// What the hosts have: an EID-Prefix that is not routable, or a private prefix.
+    pub inside: Spanned<Prefix>,
+    /// What the Internet sees: a routable prefix of the same length. For private ones it must be an EID-Prefix.
+    pub routable: Spanned<Prefix>,
 }
 
 /// One EID-Prefix of the site.

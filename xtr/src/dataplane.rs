@@ -453,6 +453,16 @@ impl DataPlane {
         Ok(())
     }
 
+    /// Leads packets of a source that is no EID yet into the packet path: the kernel translates it on the way
+    /// (RFC 6832 7.3).
+    ///
+    /// # Errors
+    /// As [`DataPlane::install`].
+    pub fn attract_source(&self, prefix: IpNet) -> Result<(), DataPlaneError> {
+        self.routing().add_local(EidPrefix::new(0, prefix), false)?;
+        Ok(())
+    }
+
     /// Removes a local EID-Prefix: packets with such a source are the kernel's again.
     ///
     /// # Errors

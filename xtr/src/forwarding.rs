@@ -87,6 +87,8 @@ pub struct Policy {
     pub petr_sources: Vec<EidPrefix>,
     /// Send misses to the PETR as well: a site without a mapping system (RFC 6832 6.1).
     pub misses_to_petr: bool,
+    /// EIDs behind the kernel's address translation (RFC 6832 7): their way into the site shows only after it.
+    pub translated: Vec<EidPrefix>,
     /// Set and report locator-status bits (RFC 6830 6.3).
     pub locator_status_bits: bool,
     /// Report every source EID that sends ([`DataEvent::SourceSeen`]): host mobility.

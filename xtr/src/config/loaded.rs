@@ -18,6 +18,7 @@ use crate::core::settings::{
     StaticEntry, StaticPath,
 };
 use crate::forwarding::Role;
+use crate::kernel::nat::Translation;
 use crate::shell::{Host, Setup};
 
 /// A configuration together with its text, so that later findings can still point at a line.
@@ -135,6 +136,7 @@ impl Loaded {
             petrs: config.use_petr.iter().map(remote_locator).collect(),
             petr_sources: self.proxy.petr_sources.clone(),
             aggregates: self.proxy.aggregates.clone(),
+            translations: self.translations()?,
             misses_to_petr: config.misses_to_petr,
             xtr_site_id: config.xtr_id.map(|id| lisp::wire::XtrSiteId {
                 xtr_id: id.0,
@@ -343,5 +345,50 @@ fn remote_locator(entry: &RemoteEntry) -> RemoteLocator {
         address: entry.address.value,
         priority: entry.priority,
         weight: entry.weight,
+    }
+}
+
+impl Loaded {
+    /// LISP-NAT, checked: both sides IPv4 and equally long, private addresses turned into EIDs.
+    fn translations(&self) -> Result<Vec<Translation>, ConfigError> {
+        let config = &self.config;
+        let eid = |net: &IpNet| {
+            let mut eids = config.eid_prefixes.iter().map(|entry| entry.prefix.value.0);
+            eids.any(|eid| eid.contains(net))
+                || self
+                    .proxy
+                    .aggregates
+                    .iter()
+                    .any(|aggregate| aggregate.contains(net))
+        };
+        let mut translations = Vec::new();
+        for entry in &config.lisp_nat {
+            let (inside, routable) = (entry.inside.value.0, entry.routable.value.0);
+            let (IpNet::V4(inside4), IpNet::V4(routable4)) = (inside, routable) else {
+                let found = format!("{inside} and {routable}");
+                return Err(self.source.error(&entry.inside, "two IPv4 prefixes", found));
+            };
+            if inside4.prefix_len() != routable4.prefix_len() {
+                return Err(self.source.error(
+                    &entry.routable,
+                    "a prefix as long as `inside`: one address for one",
+                    format!("{routable} for {inside}"),
+                ));
+            }
+            let inside_is_eid = eid(&inside);
+            if !inside_is_eid && !eid(&routable) {
+                return Err(self.source.error(
+                    &entry.routable,
+                    "an EID-Prefix of `eid-prefixes`, because `inside` is none",
+                    routable.to_string(),
+                ));
+            }
+            translations.push(Translation {
+                inside: inside4,
+                routable: routable4,
+                inside_is_eid,
+            });
+        }
+        Ok(translations)
     }
 }

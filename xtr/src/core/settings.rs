@@ -9,6 +9,7 @@ use lisp::EidPrefix;
 use lisp::auth::AuthKey;
 
 use crate::forwarding::{Edition, Role};
+use crate::kernel::nat::Translation;
 
 /// The whole configuration of an xTR's core.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ pub struct Settings {
     pub aggregates: Vec<IpNet>,
     /// Whether misses go to the PETR too: a site without a mapping system (RFC 6832 6.1).
     pub misses_to_petr: bool,
+    /// Addresses that the kernel translates (RFC 6832 7).
+    pub translations: Vec<Translation>,
     /// xTR-ID and Site-ID for Map-Registers (RFC 9301 5.6).
     pub xtr_site_id: Option<lisp::wire::XtrSiteId>,
 }

@@ -306,7 +306,12 @@ impl Decapsulator {
                 encapsulator: outside.encapsulator,
             });
         }
-        if !site.has_route(inner.destination) {
+        let translated = &tables.policy.translated;
+        if !site.has_route(inner.destination)
+            && !translated
+                .iter()
+                .any(|p| p.contains(iid, inner.destination))
+        {
             if self.allow(("no route", outside.encapsulator, inner.destination), 500) {
                 self.shared.report(DataEvent::NoRoute {
                     iid,

@@ -9,10 +9,12 @@ use lisp::EidPrefix;
 use crate::core::{Action, Forward, ForwardLocator, Settings, Traffic};
 use crate::dataplane::{DataPlane, DataPlaneConfig, DataPlaneError};
 use crate::forwarding::{Decision, Destination, EventReceiver, Forwarding, LocatorSet, Policy};
+use crate::kernel::nat::{Nat, Translation};
 
 /// The running packet path.
 pub(super) struct PacketPath {
     plane: DataPlane,
+    _nat: Nat,
 }
 
 /// When entries were last used, from the packet path's counters.
@@ -28,6 +30,11 @@ impl Traffic for Usage {
     }
 }
 
+/// Translations of private addresses: into EIDs, before the packet path sees them.
+fn private(settings: &Settings) -> impl Iterator<Item = &Translation> {
+    settings.translations.iter().filter(|t| !t.inside_is_eid)
+}
+
 fn policy(settings: &Settings) -> Policy {
     Policy {
         edition: settings.edition,
@@ -35,6 +42,9 @@ fn policy(settings: &Settings) -> Policy {
         petr: None,
         petr_sources: settings.petr_sources.clone(),
         misses_to_petr: settings.misses_to_petr,
+        translated: private(settings)
+            .map(|t| EidPrefix::new(0, t.routable.into()))
+            .collect(),
         locator_status_bits: settings.locator_status_bits,
         report_sources: settings.database.iter().any(|mapping| mapping.dynamic),
     }
@@ -80,7 +90,14 @@ impl PacketPath {
         plane
             .set_aggregates(&settings.aggregates)
             .map_err(|e| Failure::host("attracting the aggregates", e))?;
-        Ok((Self { plane }, events))
+        let failed = |e| Failure::host("starting address translation", e);
+        for translation in private(settings) {
+            plane
+                .attract_source(translation.inside.into())
+                .map_err(|e| Failure::host("attracting private sources", e))?;
+        }
+        let nat = Nat::start(&config.device, &settings.translations).map_err(failed)?;
+        Ok((Self { plane, _nat: nat }, events))
     }
 
     pub(super) fn traffic(&self, clock: Clock) -> impl Traffic + 'static {

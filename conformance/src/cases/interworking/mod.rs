@@ -1,6 +1,7 @@
 //! Sites and networks without LISP: proxies (RFC 6832), and re-encapsulation.
 
 mod bgp;
+mod nat;
 mod petr;
 mod pitr;
 mod pitr_actions;

@@ -99,6 +99,7 @@ pub(super) fn settings() -> Settings {
         petrs: Vec::new(),
         petr_sources: Vec::new(),
         aggregates: Vec::new(),
+        translations: Vec::new(),
         misses_to_petr: false,
         xtr_site_id: None,
     }
