@@ -112,12 +112,14 @@ pub struct Config {
 }
 
 /// Addresses that are translated where the Internet could not route them back (RFC 6832 7): one for one, IPv4.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TranslationEntry {
     /// What the hosts have: an EID-Prefix that is not routable, or a private prefix.
+    #[schemars(with = "schema::PrefixText")]
     pub inside: Spanned<Prefix>,
     /// What the Internet sees: a routable prefix of the same length. For private ones it must be an EID-Prefix.
+    #[schemars(with = "schema::PrefixText")]
     pub routable: Spanned<Prefix>,
 }
 
