@@ -1,3 +1,4 @@
 //! One Map-Server under test.
 
+mod answers;
 mod wrong_key;
