@@ -116,7 +116,7 @@ inventory::submit! {
                                 source_port: 61_001,
                                 destination_port: 9,
                                 zero_checksum: false,
-                                payload: &payload[8..].to_vec(),
+                                payload: &payload[8..],
                             };
                             *payload = datagram.emit(header.source(), header.destination());
                             true
@@ -220,9 +220,10 @@ fn mixes_come_out(trace: &Trace, findings: &mut Findings) {
     let bad = inner_of(trace, BAD_CHECKSUM);
     let error = trace.originated(ETR).find(|packet| {
         packet.link() == "rloc"
-            && packet.ip().and_then(|ip| ip.icmp()).is_some_and(|icmp| {
-                !icmp.is_echo_reply() && (icmp.v6 && icmp.kind < 128 || !icmp.v6)
-            })
+            && packet
+                .ip()
+                .and_then(|ip| ip.icmp())
+                .is_some_and(|icmp| !icmp.is_echo_reply() && (icmp.kind < 128 || !icmp.v6))
     });
     match (bad, error) {
         (None, _) => findings.unseen(BAD, "a data packet with a wrong UDP checksum"),

@@ -41,10 +41,10 @@ inventory::submit! {
             let site = correspond(drive)?;
             let e_alone = DataHeader { echo_request: true, raw_nonce: WITHOUT_N, ..DataHeader::default() };
             site.to_site(drive, &e_alone, E_ALONE)?;
-            site.from_site(drive, AFTER_E_ALONE)?;
+            site.send_from_site(drive, AFTER_E_ALONE)?;
             let both = DataHeader { echo_request: true, nonce: Some(WANTED), raw_nonce: WANTED, ..DataHeader::default() };
             site.to_site(drive, &both, N_AND_E)?;
-            site.from_site(drive, AFTER_N_AND_E)
+            site.send_from_site(drive, AFTER_N_AND_E)
         },
         judges: &[echoed],
         sabotages: &[
@@ -108,7 +108,7 @@ fn correspond(drive: &mut Drive) -> Result<Correspondents, Stop> {
         packet.map_reply().is_some() && packet.receiver() == Some(ETR)
     })?;
     let site = Correspondents { net, host };
-    site.from_site(drive, TO_LEARN)?;
+    site.send_from_site(drive, TO_LEARN)?;
     Ok(site)
 }
 
@@ -119,7 +119,7 @@ impl Correspondents {
         wait_delivered(drive, sequence)
     }
 
-    fn from_site(&self, drive: &Drive, sequence: u16) -> Result<(), Stop> {
+    fn send_from_site(&self, drive: &Drive, sequence: u16) -> Result<(), Stop> {
         self.host.send(&Echo::new(HOST, REMOTE, sequence).reply())?;
         let what = format!("data packet {sequence} of the site");
         drive.wait_for(0, &what, SOON, |packet| is_outgoing(packet, sequence))?;
