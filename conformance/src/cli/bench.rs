@@ -53,10 +53,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             rounds,
             json,
         } => ExitCode::from(build(*nodes, *rounds, *json) as u8),
-        Which::Dataplane(passed) => program("xtr", "xtr-bench", Some("dataplane"), passed, true),
-        Which::MapCache(passed) => program("xtr", "xtr-bench", Some("map-cache"), passed, true),
+        Which::Dataplane(passed) => program("xtr-bench", Some("dataplane"), passed, true),
+        Which::MapCache(passed) => program("xtr-bench", Some("map-cache"), passed, true),
         // It prints nothing but JSON.
-        Which::Msmr(passed) => program("msmr", "msmr-bench", None, passed, false),
+        Which::Msmr(passed) => program("msmr-bench", None, passed, false),
     }
 }
 
@@ -94,14 +94,8 @@ fn build(nodes: u16, rounds: u16, json: bool) -> Exit {
 }
 
 /// Runs a benchmark program of another package, built with optimisation where this is a checkout.
-fn program(
-    package: &str,
-    name: &str,
-    subcommand: Option<&str>,
-    passed: &Passed,
-    knows_json: bool,
-) -> ExitCode {
-    let path = match optimised(package, name) {
+fn program(name: &str, subcommand: Option<&str>, passed: &Passed, knows_json: bool) -> ExitCode {
+    let path = match optimised(name) {
         Ok(path) => path,
         Err(problem) => return ExitCode::from(complain(problem, Exit::Host) as u8),
     };
@@ -124,7 +118,7 @@ fn program(
     }
 }
 
-fn optimised(package: &str, name: &str) -> Result<PathBuf, String> {
+fn optimised(name: &str) -> Result<PathBuf, String> {
     let manifest = home::checkout().join("Cargo.toml");
     if !manifest.is_file() {
         let beside = std::env::current_exe()
@@ -143,8 +137,7 @@ fn optimised(package: &str, name: &str) -> Result<PathBuf, String> {
             "build",
             "--release",
             "--quiet",
-            "--package",
-            package,
+            "--workspace",
             "--bin",
             name,
             "--manifest-path",

@@ -106,18 +106,15 @@ fn build(packages: &BTreeSet<&str>) -> Build {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    // The whole workspace, not only `packages`: which packages are chosen decides which features their dependencies have, and
+    // another choice than the user's own command made would compile everything once more.
     command
-        .arg("build")
-        .arg("--quiet")
-        .arg("--bins")
+        .args(["build", "--quiet", "--workspace", "--bins"])
         .arg("--manifest-path")
         .arg(&manifest);
     command.arg("--target-dir").arg(target);
     if profile == "release" {
         command.arg("--release");
-    }
-    for package in packages {
-        command.arg("--package").arg(package);
     }
     match command.output() {
         Err(_) => Build::NotHere,
