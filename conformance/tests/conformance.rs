@@ -11,7 +11,7 @@ use conformance::baseline::Baseline;
 use conformance::case::{self, Case};
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
-use conformance::runner::{Options, Run, default_jobs, run_case};
+use conformance::runner::{Options, Run, default_jobs, longest_first, run_case};
 use conformance::{home, suite};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
         Err("only slow cases were asked for".to_owned())
     };
     let trials = match suite {
-        Ok(suite) => cases
+        Ok(suite) => longest_first(cases.iter().copied())
             .into_iter()
-            .map(|case| trial(case, Some(Arc::clone(&suite)), false))
+            .map(|at| trial(cases[at], Some(Arc::clone(&suite)), false))
             .collect(),
         Err(_) if !runnable || skip => cases
             .into_iter()

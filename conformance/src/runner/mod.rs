@@ -7,6 +7,7 @@ mod select;
 
 use std::path::PathBuf;
 
+use crate::case::Case;
 use crate::edition::Edition;
 use crate::implementation::Implementation;
 
@@ -38,7 +39,19 @@ pub struct Options {
     pub slow: bool,
 }
 
+/// The order in which cases begin, as positions: those that may take longest first, so that no long one is left over at the end.
+/// A case's timeout is what is known of that before it runs.
+pub fn longest_first<'a>(cases: impl Iterator<Item = &'a Case>) -> Vec<usize> {
+    let mut order: Vec<(std::time::Duration, usize)> = cases
+        .enumerate()
+        .map(|(at, case)| (case.timeout, at))
+        .collect();
+    // Stable: equal ones keep their order.
+    order.sort_by_key(|(timeout, _)| std::cmp::Reverse(*timeout));
+    order.into_iter().map(|(_, at)| at).collect()
+}
+
 /// Cases at a time where nobody says otherwise: most of a case's time is waiting.
 pub fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4))
+    std::thread::available_parallelism().map_or(8, |cores| (4 * cores.get()).max(8))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::longest_first;
 use super::one::{Run, run_case};
 use crate::results::CaseResult;
 
@@ -15,16 +16,18 @@ pub trait Progress: Sync {
     fn done(&self, result: &CaseResult);
 }
 
-/// Runs all, `jobs` at a time. Results come in the order of `runs`.
+/// Runs all, `jobs` at a time, the longest first. Results come in the order of `runs`.
 pub fn run_all(runs: &[Run<'_>], jobs: usize, progress: &dyn Progress) -> Vec<CaseResult> {
+    let order = longest_first(runs.iter().map(|run| run.case));
     let next = AtomicUsize::new(0);
     let results: Mutex<BTreeMap<usize, CaseResult>> = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, runs.len().max(1)) {
             scope.spawn(|| {
                 loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(run) = runs.get(at) else { break };
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&at) = order.get(turn) else { break };
+                    let run = &runs[at];
                     let result = run_case(run, &|what| progress.waits(run.case.id, what));
                     progress.done(&result);
                     results

@@ -224,6 +224,7 @@ inventory::submit! {
         settings: &[USE_PETR, ("pxtr", "{roles: [petr], aggregates: []}")],
         roles: &["petr"],
         requirements: &[ASYMMETRIC, DECAP],
+        timeout: seconds(40),
         drive: |drive| outward(drive, LEGACY),
         judges: &[no_way_back],
         sabotages: &[Sabotage {

@@ -30,6 +30,7 @@ inventory::submit! {
         topology: "interworking-urpf",
         roles: &["itr", "petr"],
         requirements: &[MOTIVE],
+        timeout: seconds(40),
         drive,
         judges: &[dies_natively, passes_encapsulated, kernel_agrees],
         sabotages: &[Sabotage {
