@@ -1,12 +1,13 @@
 //! Building the networks of a lab: namespaces, cables, addresses, routes.
 //!
-//! One thread makes all namespaces: it unshares, opens the sockets that it will need, and goes on to the next. The sockets
-//! stay where they were opened, so everything else is sent from wherever the thread is by then; it never has to go back.
+//! One thread makes all namespaces: it unshares, opens the sockets that are needed, hands both over, and goes on to the next.
+//! The sockets stay where they were opened, so that a second thread sends everything else from wherever it is, cables first.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 use super::error::LabError;
 use crate::doctor::apply_nftables;
@@ -78,99 +79,74 @@ pub(crate) fn build(
             ends[numbers[end.node.as_str()]].push((number, side));
         }
     }
-    let strips = |number: usize| !topology.links[number].offloads || inline(number);
-    let mut sites = Vec::with_capacity(topology.nodes.len());
-    let mut ipv6_nodes = Vec::with_capacity(topology.nodes.len());
-    let mut late = Vec::new();
-    let mut inherited = HashMap::new();
-    for (number, node) in topology.nodes.iter().enumerate() {
-        let strips_offloads = ends[number].iter().any(|&(link, _)| strips(link));
-        let site = Site::make(&node.name, strips_offloads)?;
-        let ipv6 = uses_ipv6(topology, node, &ends[number]);
-        if ipv6 && !ipv6_kernel {
-            return Err(LabError::Unsupported {
-                what: format!("node `{}` has IPv6 addresses or routes, and this kernel has no IPv6", node.name),
-                remedy: "boot a kernel with IPv6 (without ipv6.disable=1), or use a topology with IPv4 only".to_owned(),
-            });
-        }
-        for (path, value) in default_sysctls(node.kind, ipv6, ipv6_kernel) {
-            // All new namespaces start with the same settings: what the first one has already, none needs.
-            let found = inherited.entry(path).or_insert_with(|| {
-                std::fs::read_to_string(format!("/proc/sys/{path}")).unwrap_or_default()
-            });
-            if found.trim_end() != value {
-                write_sysctl(node, path, value)?;
-            }
-        }
-        if !set_sysctls(node, false)? {
-            late.push(number);
-        }
-        ipv6_nodes.push(ipv6);
-        sites.push(site);
-    }
-    let mut wire = None;
-    if (0..topology.links.len()).any(inline) {
-        let site = Site::make("(relay)", false)?;
-        if ipv6_kernel {
-            for scope in ["all", "default"] {
-                let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
-                std::fs::write(path, "1")
-                    .map_err(|error| LabError::kernel("silencing the relay's namespace", error))?;
-            }
-        }
-        wire = Some((site, HashMap::new()));
-    }
-
-    // The cables.
-    let mut next_index = vec![FIRST_INDEX; sites.len()];
+    let strips: Vec<bool> = (0..topology.links.len())
+        .map(|number| !topology.links[number].offloads || inline(number))
+        .collect();
+    let mut next_index = vec![FIRST_INDEX; topology.nodes.len()];
+    // Per link the numbers of its nodes and the interface indexes.
+    let mut nodes = Vec::with_capacity(topology.links.len());
     let mut indexes = Vec::with_capacity(topology.links.len());
+    // Per node the links that can be made when it is there.
+    let mut completes = vec![Vec::new(); topology.nodes.len()];
     for (number, link) in topology.links.iter().enumerate() {
-        let nodes = [
-            numbers[link.ends[0].node.as_str()],
-            numbers[link.ends[1].node.as_str()],
-        ];
-        let index = nodes.map(|node| {
+        let of_link = [0, 1].map(|side| numbers[link.ends[side].node.as_str()]);
+        indexes.push(of_link.map(|node| {
             next_index[node] += 1;
             next_index[node] - 1
-        });
-        indexes.push(index);
-        let what = format!("link `{}`: making a veth pair", link.name);
-        let end = |side: usize| VethEnd {
-            name: &link.ends[side].interface,
-            index: index[side],
-            mac: mac(number, side, link),
-            mtu: link.mtu,
-        };
-        match &mut wire {
-            Some((relay, relayed)) if inline(number) => {
-                let mut relay_index = [0; 2];
-                for side in 0..2 {
-                    relay_index[side] = FIRST_INDEX + 2 * relayed.len() as u32 + side as u32;
-                    let name = format!("w{number}{}", ["a", "b"][side]);
-                    let here = VethEnd {
-                        name: &name,
-                        index: relay_index[side],
-                        mac: [0x02, 0xff, 0, (number >> 8) as u8, number as u8, side as u8],
-                        mtu: link.mtu,
-                    };
-                    let peer = sites[nodes[side]].namespace.as_fd();
-                    relay
-                        .netlink
-                        .add_veth(&here, &end(side), peer, what.clone())?;
-                    relay
-                        .netlink
-                        .set_link(relay_index[side], true, None, what.clone())?;
+        }));
+        nodes.push(of_link);
+        completes[of_link[0].max(of_link[1])].push(number);
+    }
+
+    let mut sites: Vec<Site> = Vec::with_capacity(topology.nodes.len());
+    let mut ipv6_nodes = Vec::with_capacity(topology.nodes.len());
+    let mut late = Vec::new();
+    let mut wire: Option<(Site, HashMap<usize, [u32; 2]>)> = None;
+    // Namespaces on one thread, cables on the other: both are work of the kernel, and mostly under different locks.
+    std::thread::scope(|scope| -> Result<(), LabError> {
+        let (ready, made) = mpsc::channel();
+        let (strips, ends) = (&strips, &ends);
+        let relayed = (0..topology.links.len()).any(inline);
+        std::thread::Builder::new()
+            .name("lab-build-ns".to_owned())
+            .spawn_scoped(scope, move || {
+                make_sites(topology, ends, strips, relayed, ipv6_kernel, &ready);
+            })
+            .map_err(|error| LabError::kernel("starting a thread", error))?;
+        for made in made {
+            let (number, site) = match made? {
+                Made::Relay(site) => {
+                    wire = Some((site, HashMap::new()));
+                    continue;
                 }
-                relayed.insert(number, relay_index);
-            }
-            _ => {
-                let peer = sites[nodes[1]].namespace.clone();
-                sites[nodes[0]]
-                    .netlink
-                    .add_veth(&end(0), &end(1), peer.as_fd(), what)?;
+                Made::Node {
+                    site,
+                    ipv6,
+                    complete,
+                } => {
+                    let number = sites.len();
+                    if !complete {
+                        late.push(number);
+                    }
+                    ipv6_nodes.push(ipv6);
+                    (number, site)
+                }
+            };
+            sites.push(site);
+            for &link in &completes[number] {
+                let relay = if inline(link) { wire.as_mut() } else { None };
+                add_cable(
+                    topology,
+                    link,
+                    nodes[link],
+                    indexes[link],
+                    &mut sites,
+                    relay,
+                )?;
             }
         }
-    }
+        Ok(())
+    })?;
     for (site, node) in sites.iter_mut().zip(&topology.nodes) {
         if node.kind == NodeKind::Bridge {
             let what = format!("node `{}`: making a bridge", node.name);
@@ -185,7 +161,7 @@ pub(crate) fn build(
     // The wire format, before anything is sent.
     let mut features: Option<TransmitFeatures> = None;
     for (number, link) in topology.links.iter().enumerate() {
-        if !strips(number) {
+        if !strips[number] {
             continue;
         }
         for end in &link.ends {
@@ -251,6 +227,141 @@ pub(crate) fn build(
         indexes,
         wire: wire.map(|(site, relayed)| (site.namespace, relayed)),
     })
+}
+
+/// What the thread that makes namespaces hands over.
+enum Made {
+    /// The namespace of the relay; comes first.
+    Relay(Site),
+    /// A node's, in the order of the topology.
+    Node {
+        site: Site,
+        ipv6: bool,
+        /// False when settings of interfaces, which do not exist yet, are left to be written.
+        complete: bool,
+    },
+}
+
+/// Makes the namespaces with their first settings and hands each over as soon as it is there; ends with the first error.
+fn make_sites(
+    topology: &Topology,
+    ends: &[Vec<(usize, usize)>],
+    strips: &[bool],
+    relayed: bool,
+    ipv6_kernel: bool,
+    ready: &mpsc::Sender<Result<Made, LabError>>,
+) {
+    if relayed {
+        let relay = make_relay(ipv6_kernel);
+        let failed = relay.is_err();
+        if ready.send(relay).is_err() || failed {
+            return;
+        }
+    }
+    let mut inherited = HashMap::new();
+    for (number, node) in topology.nodes.iter().enumerate() {
+        let strips_offloads = ends[number].iter().any(|&(link, _)| strips[link]);
+        let ipv6 = uses_ipv6(topology, node, &ends[number]);
+        let made = make_node(node, strips_offloads, ipv6, ipv6_kernel, &mut inherited);
+        let failed = made.is_err();
+        if ready.send(made).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn make_relay(ipv6_kernel: bool) -> Result<Made, LabError> {
+    let site = Site::make("(relay)", false)?;
+    if ipv6_kernel {
+        for scope in ["all", "default"] {
+            let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
+            std::fs::write(path, "1")
+                .map_err(|error| LabError::kernel("silencing the relay's namespace", error))?;
+        }
+    }
+    Ok(Made::Relay(site))
+}
+
+/// `inherited` remembers what the settings of a new namespace are.
+fn make_node(
+    node: &Node,
+    strips_offloads: bool,
+    ipv6: bool,
+    ipv6_kernel: bool,
+    inherited: &mut HashMap<&'static str, String>,
+) -> Result<Made, LabError> {
+    let site = Site::make(&node.name, strips_offloads)?;
+    if ipv6 && !ipv6_kernel {
+        return Err(LabError::Unsupported {
+            what: format!(
+                "node `{}` has IPv6 addresses or routes, and this kernel has no IPv6",
+                node.name
+            ),
+            remedy:
+                "boot a kernel with IPv6 (without ipv6.disable=1), or use a topology with IPv4 only"
+                    .to_owned(),
+        });
+    }
+    for (path, value) in default_sysctls(node.kind, ipv6, ipv6_kernel) {
+        // All new namespaces start with the same settings: what the first one has already, none needs.
+        let found = inherited.entry(path).or_insert_with(|| {
+            std::fs::read_to_string(format!("/proc/sys/{path}")).unwrap_or_default()
+        });
+        if found.trim_end() != value {
+            write_sysctl(node, path, value)?;
+        }
+    }
+    Ok(Made::Node {
+        complete: set_sysctls(node, false)?,
+        site,
+        ipv6,
+    })
+}
+
+/// Makes the veth pair of a link: between its nodes, or for an inline link one from the relay to each of them.
+fn add_cable(
+    topology: &Topology,
+    number: usize,
+    nodes: [usize; 2],
+    index: [u32; 2],
+    sites: &mut [Site],
+    relay: Option<&mut (Site, HashMap<usize, [u32; 2]>)>,
+) -> Result<(), LabError> {
+    let link = &topology.links[number];
+    let what = format!("link `{}`: making a veth pair", link.name);
+    let end = |side: usize| VethEnd {
+        name: &link.ends[side].interface,
+        index: index[side],
+        mac: mac(number, side, link),
+        mtu: link.mtu,
+    };
+    let Some((relay, relayed)) = relay else {
+        let peer = sites[nodes[1]].namespace.clone();
+        let netlink = &mut sites[nodes[0]].netlink;
+        netlink.add_veth(&end(0), &end(1), peer.as_fd(), what)?;
+        return Ok(netlink.flush()?);
+    };
+    let mut relay_index = [0; 2];
+    for side in 0..2 {
+        relay_index[side] = FIRST_INDEX + 2 * relayed.len() as u32 + side as u32;
+        let name = format!("w{number}{}", ["a", "b"][side]);
+        let here = VethEnd {
+            name: &name,
+            index: relay_index[side],
+            mac: [0x02, 0xff, 0, (number >> 8) as u8, number as u8, side as u8],
+            mtu: link.mtu,
+        };
+        let peer = sites[nodes[side]].namespace.as_fd();
+        relay
+            .netlink
+            .add_veth(&here, &end(side), peer, what.clone())?;
+        relay
+            .netlink
+            .set_link(relay_index[side], true, None, what.clone())?;
+    }
+    relay.netlink.flush()?;
+    relayed.insert(number, relay_index);
+    Ok(())
 }
 
 /// Brings a node's interfaces up and gives it its addresses, routes, rules and neighbours.
