@@ -95,10 +95,10 @@ impl Inner {
     }
 
     /// A number that is the same for all packets of a flow (RFC 6830 6.5): the 5-tuple; for fragments, whose ports
-    /// not every one has, and for other protocols the addresses and the protocol; the flow label where an IPv6
-    /// source set one (RFC 6438).
+    /// not every one has, and for other protocols the addresses alone; the flow label where an IPv6 source set one
+    /// (RFC 6438).
     pub(crate) fn flow_hash(&self, bytes: &[u8]) -> u32 {
-        let mut hash = u64::from(self.protocol) ^ 0x9e37_79b9_7f4a_7c15;
+        let mut hash = 0x9e37_79b9_7f4a_7c15;
         let mut mix = |word: u64| {
             hash = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
             hash ^= hash >> 29;
@@ -125,12 +125,8 @@ impl Inner {
             && self.len >= self.header_len + 4
         {
             let at = self.header_len;
-            mix(u64::from(u32::from_ne_bytes([
-                bytes[at],
-                bytes[at + 1],
-                bytes[at + 2],
-                bytes[at + 3],
-            ])));
+            let ports = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+            mix(u64::from(u32::from_ne_bytes(ports)) | u64::from(self.protocol) << 32);
         }
         mix(0);
         (hash >> 32) as u32

@@ -103,6 +103,25 @@ fn flows_hash_by_ports_and_fragments_by_addresses() {
     assert_eq!(hash(&fragment), hash(&longer));
 }
 
+/// RFC 6830 6.5: "the source and destination addresses only".
+#[test]
+fn without_ports_the_addresses_are_the_flow() {
+    let udp = udp4([10, 1, 0, 2], [10, 2, 0, 2], 64, false);
+    let hash = |p: &[u8]| Inner::parse(p).unwrap().flow_hash(p);
+    let mut echo = udp.clone();
+    echo[9] = 1;
+    let mut esp = udp.clone();
+    esp[9] = 50;
+    esp[20] ^= 0xff;
+    assert_eq!(hash(&echo), hash(&esp));
+    let mut elsewhere = esp.clone();
+    elsewhere[19] ^= 1;
+    assert_ne!(hash(&esp), hash(&elsewhere));
+    let mut tcp = udp.clone();
+    tcp[9] = 6;
+    assert_ne!(hash(&udp), hash(&tcp));
+}
+
 #[test]
 fn an_ipv6_flow_label_names_the_flow() {
     let mut one = udp6(64);
