@@ -14,14 +14,15 @@ pub(crate) fn fragment(packet: &[u8], inner: &Inner, limit: usize) -> Option<Vec
         return None;
     }
     let count = payload.len().div_ceil(room).max(1);
-    let share = payload.len().div_ceil(count).next_multiple_of(8).min(room);
+    let share = share(payload.len(), count, room);
     let word = u16::from_be_bytes([header[6], header[7]]);
     let (base, more_after) = (usize::from(word & 0x1fff), word & 0x2000 != 0);
     let later_header = without_uncopied_options(header);
     let mut fragments = Vec::with_capacity(count);
     let mut offset = 0;
     while offset < payload.len() {
-        let end = (offset + share).min(payload.len());
+        let last = fragments.len() + 1 == count;
+        let end = if last { payload.len() } else { offset + share };
         let more = more_after || end < payload.len();
         let header = if offset == 0 { header } else { &later_header };
         let mut bytes = Vec::with_capacity(header.len() + end - offset);
@@ -39,6 +40,21 @@ pub(crate) fn fragment(packet: &[u8], inner: &Inner, limit: usize) -> Option<Vec
         offset = end;
     }
     Some(fragments)
+}
+
+/// Octets of every fragment but the last: the multiple of 8 that is nearest to equal parts and leaves no more than `room`
+/// for the last.
+fn share(payload: usize, count: usize, room: usize) -> usize {
+    let equal = payload.div_ceil(count);
+    let up = equal.next_multiple_of(8).min(room);
+    let down = up.saturating_sub(8);
+    let last = payload - down * (count - 1);
+    let unequal = |share: usize| (share * count).abs_diff(payload);
+    if down > 0 && last <= room && unequal(down) < unequal(up) {
+        down
+    } else {
+        up
+    }
 }
 
 /// The header of a fragment that is not the first: only options with the copied flag stay (RFC 791 3.1).

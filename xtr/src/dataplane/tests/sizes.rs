@@ -36,6 +36,28 @@ fn a_1500_octet_packet_splits_into_744_and_736() {
     );
 }
 
+/// RFC 6830 5.4.1: two equal-sized fragments, as far as offsets in units of 8 octets allow.
+#[test]
+fn halves_are_as_equal_as_they_can_be() {
+    for length in 1465..=2 * 1464 - 20 {
+        let packet = udp4([10, 1, 0, 2], [10, 2, 0, 2], length - 28, false);
+        let fragments = pieces(&packet, 1464);
+        let sizes: Vec<usize> = fragments.iter().map(|f| f.len() - 20).collect();
+        assert!(
+            sizes.len() == 2 || length > 2 * 1440 + 20,
+            "{length}: {sizes:?}"
+        );
+        assert!(
+            fragments.iter().all(|f| f.len() <= 1464),
+            "{length}: {sizes:?}"
+        );
+        if sizes.len() == 2 && length <= 2 * 1440 {
+            assert!(sizes[0].abs_diff(sizes[1]) <= 8, "{length}: {sizes:?}");
+        }
+        assert_eq!(reassemble(&fragments), packet[20..]);
+    }
+}
+
 #[test]
 fn a_jumbo_packet_splits_into_as_many_as_are_needed() {
     let packet = udp4([10, 1, 0, 2], [10, 2, 0, 2], 4000 - 28, false);
