@@ -153,7 +153,17 @@ pub(crate) fn notify(register: &MapRegister, key: &AuthKey) -> Vec<u8> {
 pub(crate) fn mapping_system(
     peer: &mut Peer,
     key: &'static str,
+    answer: impl FnMut(EidPrefix) -> Vec<MapRecord> + Send + 'static,
+) -> Result<(), PeerError> {
+    mapping_system_with(peer, key, answer, |_| {})
+}
+
+/// As [`mapping_system`], with a last hand on each Map-Reply.
+pub(crate) fn mapping_system_with(
+    peer: &mut Peer,
+    key: &'static str,
     mut answer: impl FnMut(EidPrefix) -> Vec<MapRecord> + Send + 'static,
+    finish: fn(&mut MapReply),
 ) -> Result<(), PeerError> {
     let own = peer.address();
     peer.respond(move |packet, lisp| {
@@ -187,8 +197,10 @@ pub(crate) fn mapping_system(
             .find(|rloc| rloc.is_ipv4() == own.is_ipv4());
         match to {
             Some(to) if !records.is_empty() => {
-                let octets = reply(request.nonce, records).to_vec();
-                vec![udp((own, CONTROL_PORT), (to, inner.source_port), &octets)]
+                let mut reply = reply(request.nonce, records);
+                finish(&mut reply);
+                let to = (to, inner.source_port);
+                vec![udp((own, CONTROL_PORT), to, &reply.to_vec())]
             }
             _ => Vec::new(),
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use harness::inline::{PacketFate, Way};
 use lisp::ip::IpHeader;
-use lisp::wire::{ControlMessage, Locator, MapRecord};
+use lisp::wire::{ControlMessage, Locator, MapRecord, MapReply};
 use lisp::{DATA_PORT, EidPrefix};
 
-use crate::cases::common::{locator, mapping_system, record};
+use crate::cases::common::{locator, mapping_system_with, record};
 use crate::decode::Ip;
 use crate::drive::{Drive, Peer, Stop};
 use crate::sabotage::{Frame, Sabotage, Tamper};
@@ -97,9 +97,9 @@ pub(super) fn mapping(asked: EidPrefix, locators: Vec<Locator>) -> Vec<MapRecord
         return Vec::new();
     };
     let prefix = if asked.prefix.addr().is_ipv4() {
-        format!("{}/24", eid(subnet, 0))
+        format!("[{}]{}/24", asked.iid, eid(subnet, 0))
     } else {
-        format!("{}/64", eid6(subnet, 0))
+        format!("[{}]{}/64", asked.iid, eid6(subnet, 0))
     };
     vec![record(&prefix, locators)]
 }
@@ -121,10 +121,19 @@ impl Net {
     /// A subnet without an entry (an empty list) is not answered for.
     pub(super) fn up(
         drive: &mut Drive<'_>,
+        locators: impl FnMut(EidPrefix, u8) -> Vec<Locator> + Send + 'static,
+    ) -> Result<Net, Stop> {
+        Net::up_with(drive, locators, |_| {})
+    }
+
+    /// As [`up`](Net::up), with a last hand on each Map-Reply.
+    pub(super) fn up_with(
+        drive: &mut Drive<'_>,
         mut locators: impl FnMut(EidPrefix, u8) -> Vec<Locator> + Send + 'static,
+        finish: fn(&mut MapReply),
     ) -> Result<Net, Stop> {
         let mut system = drive.peer("mapping")?;
-        mapping_system(&mut system, "key-of-site", move |asked| {
+        let answer = move |asked: EidPrefix| {
             let subnet = subnet_of(asked.prefix.addr());
             let found = match subnet {
                 Some(FENCE) => vec![locator(&R[0].to_string(), 1, 100)],
@@ -135,7 +144,8 @@ impl Net {
                 return Vec::new();
             }
             mapping(asked, found)
-        })?;
+        };
+        mapping_system_with(&mut system, "key-of-site", answer, finish)?;
         let net = Net {
             site: drive.peer("site")?,
             remotes: ["r1", "r2", "r3", "r4"]

@@ -1,8 +1,13 @@
 //! One ITR under test.
 
+mod families;
 mod flows;
 mod flows_net;
+mod header;
 mod locators;
 mod locators_fallback;
 mod locators_shares;
+mod mtu;
+mod mtu_split;
+mod mtu_stateful;
 mod negative_reply;
