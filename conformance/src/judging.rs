@@ -1,12 +1,14 @@
 //! From a trace to the result of a case: a pure function, so that it can be done again on saved evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::case::Case;
 use crate::catalogue::{Req, Requirement, catalogue};
 use crate::finding::{Finding, Findings, Outcome};
 use crate::results::{CaseResult, RequirementResult};
+use crate::text::panic_message;
 use crate::trace::{Facts, Stopped, Trace};
 use crate::verdict::{Verdict, of_finding};
 
@@ -31,10 +33,7 @@ pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
         roles: case.roles.iter().map(|role| (*role).to_owned()).collect(),
         sabotage: facts.sabotage.clone(),
     };
-    let mut own = Findings::new();
-    for judge in case.judges {
-        judge(trace, &mut own);
-    }
+    let (own, panicked) = judged(case, trace);
     let own = by_requirement(own);
     for requirement in case.requirements {
         let row = row(*requirement);
@@ -55,6 +54,10 @@ pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
         .requirements
         .sort_by(|a, b| b.verdict.cmp(&a.verdict).then_with(|| a.id.cmp(&b.id)));
     result.verdict = whole(&result.requirements, trace, facts);
+    if let Some(panicked) = panicked {
+        result.verdict = result.verdict.max(Verdict::Untestable);
+        result.reason = Some(panicked);
+    }
     if let Some(lost) = trace.drops.iter().find(|drops| drops.packets > 0)
         && result.verdict != Verdict::Skipped
     {
@@ -65,6 +68,25 @@ pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
         ));
     }
     result
+}
+
+/// What the case's own judges say. One that panics is a defect of the case: what it said until then counts, and the case is no
+/// pass.
+fn judged(case: &Case, trace: &Trace) -> (Findings, Option<String>) {
+    let mut findings = Findings::new();
+    let mut panicked = None;
+    for (number, judge) in case.judges.iter().enumerate() {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| judge(trace, &mut findings))) {
+            panicked.get_or_insert_with(|| {
+                format!(
+                    "judge {} of the case panicked: {}",
+                    number + 1,
+                    panic_message(&*panic)
+                )
+            });
+        }
+    }
+    (findings, panicked)
 }
 
 /// What the invariants say about a capture from elsewhere.
@@ -309,6 +331,21 @@ mod tests {
             ..facts()
         };
         assert_eq!(judge(&case, &stalled, &dead).verdict, Verdict::Untestable);
+    }
+
+    #[test]
+    fn a_judge_that_panics_makes_no_pass_and_keeps_what_it_found() {
+        let case = case(
+            &[|trace, findings| {
+                findings.met(MUST, 1, "fine");
+                let _ = &trace.packets[0];
+            }],
+            &[MUST],
+        );
+        let result = judge(&case, &trace(), &facts());
+        assert_eq!(result.verdict, Verdict::Untestable);
+        assert_eq!(result.requirements[0].verdict, Verdict::Pass);
+        assert!(result.reason.unwrap().starts_with("judge 1 of the case panicked: index"));
     }
 
     #[test]

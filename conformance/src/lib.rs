@@ -17,6 +17,7 @@ pub mod home;
 pub mod implementation;
 pub mod invariants;
 pub mod judging;
+pub mod kill;
 pub mod report;
 pub mod results;
 pub mod runner;

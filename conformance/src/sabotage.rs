@@ -4,11 +4,9 @@
 //! implementation that accepts bad input. Lengths, checksums and, with a key, authentication are made right again, so
 //! that only what was meant is wrong.
 
-use std::net::IpAddr;
-
 use harness::inline::{PacketFate, Way};
 use lisp::auth::AuthKey;
-use lisp::ip::{IpHeader, IpPacket, UDP_HEADER_LEN, UdpDatagram};
+use lisp::ip::{IpHeader, IpPacket, PROTOCOL_UDP, UDP_HEADER_LEN, UdpDatagram, udp_checksum};
 use lisp::wire::data::DATA_HEADER_LEN;
 use lisp::wire::{ControlMessage, DataHeader, Ecm};
 use lisp::{CONTROL_PORT, DATA_PORT};
@@ -116,35 +114,26 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// Changes a UDP payload, given with its source and destination port; lengths and checksums follow. A zero checksum
-    /// stays zero.
+    /// Changes a UDP payload, given with its source and destination port; lengths and checksums follow. A checksum that was
+    /// zero stays zero, and one that was wrong stays wrong: only what is meant changes.
     pub fn edit_udp(&mut self, change: impl FnOnce((u16, u16), &mut Vec<u8>) -> bool) -> bool {
         self.edit_udp_ports(|ports, payload| change(*ports, payload))
     }
 
-    /// Changes ports and payload of a UDP datagram.
+    /// Changes ports and payload of a UDP datagram, as [`edit_udp`](Self::edit_udp) does.
     pub fn edit_udp_ports(
         &mut self,
         change: impl FnOnce(&mut (u16, u16), &mut Vec<u8>) -> bool,
     ) -> bool {
         self.edit_ip(|header, payload| {
-            let Ok(packet) = parse_again(header, payload, |packet| {
-                UdpDatagram::parse(packet).map(|udp| {
-                    (
-                        (udp.source_port, udp.destination_port),
-                        udp.payload.to_vec(),
-                        udp.zero_checksum,
-                    )
-                })
-            }) else {
+            let Some(mut udp) = Datagram::of(header, payload) else {
                 return false;
             };
-            let (mut ports, mut content, zero) = packet;
-            if !change(&mut ports, &mut content) {
-                return false;
+            let changed = change(&mut udp.ports, &mut udp.content);
+            if changed {
+                *payload = udp.emit(header);
             }
-            *payload = udp(header.source(), header.destination(), ports, &content, zero);
-            true
+            changed
         })
     }
 
@@ -163,9 +152,16 @@ impl<'a> Frame<'a> {
         true
     }
 
-    /// Changes an IP header and makes the UDP checksum right again; for addresses.
+    /// Changes an IP header whose addresses are part of a UDP checksum: it follows, as in [`edit_udp`](Self::edit_udp).
     pub fn edit_addresses(&mut self, change: impl FnOnce(&mut IpHeader) -> bool) -> bool {
-        self.edit_ip(|header, _| change(header)) && self.edit_udp(|_, _| true)
+        self.edit_ip(|header, payload| {
+            let udp = Datagram::of(header, payload);
+            let changed = change(header);
+            if let (true, Some(udp)) = (changed, udp) {
+                *payload = udp.emit(header);
+            }
+            changed
+        })
     }
 
     /// The octets, to change them without any repair.
@@ -193,43 +189,67 @@ fn edit_ecm(ecm: &mut Ecm, change: impl FnOnce(&mut ControlMessage) -> bool) -> 
     true
 }
 
-fn parse_again<T>(
-    header: &IpHeader,
-    payload: &[u8],
-    read: impl FnOnce(&IpPacket<'_>) -> Result<T, lisp::DecodeError>,
-) -> Result<T, lisp::DecodeError> {
-    read(&IpPacket {
-        header: header.clone(),
-        payload,
-    })
+/// A UDP datagram that is being changed. It is read leniently: a case may have sent it wrong on purpose.
+struct Datagram {
+    ports: (u16, u16),
+    content: Vec<u8>,
+    checksum: Checksum,
 }
 
-fn udp(
-    source: IpAddr,
-    destination: IpAddr,
-    ports: (u16, u16),
-    content: &[u8],
-    zero_checksum: bool,
-) -> Vec<u8> {
-    let length = u16::try_from(UDP_HEADER_LEN + content.len()).unwrap_or(u16::MAX);
-    let mut datagram = Vec::with_capacity(usize::from(length));
-    datagram.extend(ports.0.to_be_bytes());
-    datagram.extend(ports.1.to_be_bytes());
-    datagram.extend(length.to_be_bytes());
-    datagram.extend([0, 0]);
-    datagram.extend(content);
-    if !zero_checksum {
-        let sum = match lisp::ip::udp_checksum(source, destination, &datagram) {
-            0 => 0xffff,
-            sum => sum,
+/// What a checksum was before a change, and is after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checksum {
+    Zero,
+    Right,
+    Wrong,
+}
+
+impl Datagram {
+    /// Reads the payload of an IP packet; `None` for a fragment and for what is not UDP.
+    fn of(header: &IpHeader, payload: &[u8]) -> Option<Datagram> {
+        let packet = IpPacket {
+            header: header.clone(),
+            payload,
         };
-        datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        if header.protocol() != PROTOCOL_UDP || packet.is_fragment() {
+            return None;
+        }
+        let (fixed, content) = payload.split_at_checked(UDP_HEADER_LEN)?;
+        let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+        let checksum = match word(6) {
+            0 => Checksum::Zero,
+            _ if udp_checksum(header.source(), header.destination(), payload) == 0 => {
+                Checksum::Right
+            }
+            _ => Checksum::Wrong,
+        };
+        Some(Datagram {
+            ports: (word(0), word(2)),
+            content: content.to_vec(),
+            checksum,
+        })
     }
-    datagram
+
+    fn emit(&self, header: &IpHeader) -> Vec<u8> {
+        let datagram = UdpDatagram {
+            source_port: self.ports.0,
+            destination_port: self.ports.1,
+            zero_checksum: self.checksum == Checksum::Zero,
+            payload: &self.content,
+        };
+        let mut octets = datagram.emit(header.source(), header.destination());
+        if self.checksum == Checksum::Wrong {
+            // Neither right nor the zero that says "not computed".
+            octets[7] ^= if octets[6..8] == [0, 1] { 2 } else { 1 };
+        }
+        octets
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use lisp::auth::MacAlgorithm;
     use lisp::wire::{Action, MapRecord, MapRegister};
 
@@ -307,5 +327,55 @@ mod tests {
         let mut rubbish = vec![0xff; 9];
         let mut frame = Frame::new(&mut rubbish, 0);
         assert!(!frame.edit_ip(|_, _| true) && frame.ip().is_none());
+    }
+
+    /// All families; a checksum that is right, zero or wrong on purpose.
+    #[test]
+    fn checksums_follow_addresses_and_payload_and_stay_what_they_were() {
+        for (from, to, other) in [
+            ("192.0.2.1", "192.0.2.2", "198.51.100.9"),
+            ("2001:db8::1", "2001:db8::2", "2001:db8:9::9"),
+        ] {
+            let [from, to, other] = [from, to, other].map(|text| text.parse().unwrap());
+            for checksum in [Checksum::Right, Checksum::Zero, Checksum::Wrong] {
+                let packet = lisp::ip::udp_packet(from, to, 50_000, 4342, 64, b"a payload");
+                let mut octets = frame(&packet);
+                if from.is_ipv6() {
+                    octets[12..14].copy_from_slice(&[0x86, 0xdd]);
+                }
+                let at = octets.len() - b"a payload".len() - 2;
+                match checksum {
+                    Checksum::Right => {}
+                    Checksum::Zero => octets[at..at + 2].fill(0),
+                    Checksum::Wrong => octets[at] ^= 0x5a,
+                }
+                let mut frame = Frame::new(&mut octets, 0);
+                assert!(frame.edit_addresses(|header| {
+                    match (header, other) {
+                        (IpHeader::V4(header), IpAddr::V4(other)) => header.destination = other,
+                        (IpHeader::V6(header), IpAddr::V6(other)) => header.destination = other,
+                        _ => unreachable!("the family stays"),
+                    }
+                    true
+                }));
+                assert!(frame.edit_udp(|ports, payload| {
+                    payload.push(b'!');
+                    ports == (50_000, 4342)
+                }));
+                let ip = frame.ip().unwrap();
+                let udp = ip.udp().unwrap();
+                assert_eq!(
+                    (ip.destination, udp.payload.as_slice()),
+                    (other, &b"a payload!"[..])
+                );
+                assert_eq!(usize::from(udp.length), 8 + udp.payload.len());
+                let found = match (udp.checksum, udp.checksum_ok) {
+                    (0, _) => Checksum::Zero,
+                    (_, true) => Checksum::Right,
+                    (_, false) => Checksum::Wrong,
+                };
+                assert!(ip.header_checksum_ok && found == checksum);
+            }
+        }
     }
 }

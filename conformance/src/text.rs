@@ -31,6 +31,15 @@ pub fn failure(case: &CaseResult, out: &Path) -> String {
     text
 }
 
+/// What a panic said.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a word")
+}
+
 /// One requirement of a failure.
 pub fn requirement(found: &RequirementResult) -> String {
     let mut text = String::new();

@@ -3,7 +3,9 @@
 mod report_support;
 
 use conformance::catalogue::{catalogue, coverage};
-use conformance::report::model::{Evidence, Kill, Log};
+use conformance::edition::Edition;
+use conformance::kill::Kill;
+use conformance::report::model::{Evidence, Log};
 use conformance::report::table::Style;
 use conformance::report::{self, CaseReport, Run, junit::junit, merge, table::table};
 use conformance::results::CaseResult;
@@ -170,14 +172,18 @@ fn html_is_one_file_and_the_same_every_time() {
         Kill {
             case: "rfc6830::s5_3::outer_header".into(),
             sabotage: "sets the outer TTL to 64".into(),
+            edition: Edition::Rfc6830,
             killed: true,
+            verdict: Verdict::Fail,
             by: vec!["rfc6830-5.3-ttl-copy-encap".into()],
             missed: vec![],
         },
         Kill {
             case: "rfc6830::s5_3::outer_header".into(),
             sabotage: "sends from port 4341".into(),
+            edition: Edition::Rfc9300,
             killed: false,
+            verdict: Verdict::Pass,
             by: vec![],
             missed: vec![],
         },
@@ -224,7 +230,9 @@ fn nothing_that_a_run_says_becomes_markup() {
     report.kills.push(Kill {
         case: evil.to_owned(),
         sabotage: evil.to_owned(),
+        edition: Edition::Rfc6830,
         killed: false,
+        verdict: Verdict::Pass,
         by: vec![evil.to_owned()],
         missed: vec![],
     });

@@ -1,14 +1,11 @@
 //! `lisplab sabotage`: the suite's own test.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use conformance::baseline::Baseline;
-use conformance::results::CaseResult;
+use conformance::kill::{Matrix, matrix, outcome};
 use conformance::runner::{Run, write_results};
 use conformance::suite;
-use conformance::verdict::Verdict;
-use serde::Serialize;
 
 use super::progress::Lines;
 use super::test::{How, Which};
@@ -23,35 +20,6 @@ pub(crate) struct Args {
     /// For programs; see docs/formats.md.
     #[arg(long)]
     json: bool,
-}
-
-/// One line of the kill matrix.
-#[derive(Debug, Serialize)]
-struct Kill {
-    case: String,
-    sabotage: String,
-    killed: bool,
-    verdict: Verdict,
-    /// Requirements that failed.
-    by: Vec<String>,
-    /// Requirements that the sabotage names and that did not fail.
-    missed: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Matrix {
-    format: u32,
-    total: usize,
-    killed: usize,
-    survivors: Vec<Survivor>,
-    sabotages: Vec<Kill>,
-}
-
-#[derive(Debug, Serialize)]
-struct Survivor {
-    case: String,
-    sabotage: String,
-    missed: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Exit {
@@ -82,11 +50,10 @@ pub(crate) fn run(args: &Args) -> Exit {
     let progress = Lines::new(runs.len());
     let results = suite::run(&runs, &options, &Baseline::default(), &progress);
     progress.finish();
-    let kills = runs
-        .iter()
-        .zip(&results.cases)
-        .filter(|(_, result)| result.verdict != Verdict::Skipped);
-    let matrix = matrix(kills.map(|(run, result)| kill(run, result)).collect());
+    let outcomes = runs.iter().zip(&results.cases).filter_map(|(run, result)| {
+        Some(outcome(run.sabotage?, result, options.edition))
+    });
+    let matrix = matrix(options.edition, outcomes);
     if let Err(error) = write_results(&options.out, &results) {
         return complain(format!("{}: {error}", options.out.display()), Exit::Input);
     }
@@ -100,61 +67,6 @@ pub(crate) fn run(args: &Args) -> Exit {
         Exit::Fine
     } else {
         Exit::Findings
-    }
-}
-
-fn kill(run: &Run<'_>, result: &CaseResult) -> Kill {
-    let verdicts: BTreeMap<&str, Verdict> = result
-        .requirements
-        .iter()
-        .map(|found| (found.id.as_str(), found.verdict))
-        .collect();
-    let bad = |id: &str| {
-        verdicts
-            .get(id)
-            .is_some_and(|verdict| matches!(verdict, Verdict::Fail | Verdict::Warn))
-    };
-    let named = run
-        .sabotage
-        .map(|sabotage| sabotage.kills)
-        .unwrap_or_default();
-    // A recorded requirement cannot fail; what it says is not worth a sabotage.
-    let missed: Vec<String> = named
-        .iter()
-        .map(|req| req.id())
-        .filter(|id| !bad(id))
-        .map(str::to_owned)
-        .collect();
-    Kill {
-        case: result.id.clone(),
-        sabotage: result.sabotage.clone().unwrap_or_default(),
-        killed: missed.is_empty() && verdicts.keys().any(|id| bad(id)),
-        verdict: result.verdict,
-        by: verdicts
-            .keys()
-            .filter(|id| bad(id))
-            .map(|id| (*id).to_owned())
-            .collect(),
-        missed,
-    }
-}
-
-fn matrix(kills: Vec<Kill>) -> Matrix {
-    let survivors = kills
-        .iter()
-        .filter(|kill| !kill.killed)
-        .map(|kill| Survivor {
-            case: kill.case.clone(),
-            sabotage: kill.sabotage.clone(),
-            missed: kill.missed.clone(),
-        });
-    let survivors: Vec<Survivor> = survivors.collect();
-    Matrix {
-        format: 1,
-        total: kills.len(),
-        killed: kills.len() - survivors.len(),
-        survivors,
-        sabotages: kills,
     }
 }
 
@@ -172,10 +84,25 @@ fn table(matrix: &Matrix) -> String {
             );
         }
     }
+    for survivor in &matrix.survivors {
+        if let Some(reason) = &survivor.reason {
+            let _ = writeln!(
+                text,
+                "\n{} [{}]: {reason}",
+                survivor.case, survivor.sabotage
+            );
+        }
+    }
     let _ = writeln!(
         text,
-        "\n{} of {} sabotages killed",
-        matrix.killed, matrix.total
+        "\n{} of {} sabotages killed under edition {}{}",
+        matrix.killed,
+        matrix.total,
+        matrix.edition,
+        match matrix.not_asked.len() {
+            0 => String::new(),
+            count => format!("; {count} break nothing that is asked for"),
+        }
     );
     text
 }

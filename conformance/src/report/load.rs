@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
-use super::model::{Capture, CaseReport, Evidence, Header, Kill, Log, Run};
+use super::model::{Capture, CaseReport, Evidence, Header, Log, Run};
 use crate::draw::ladder::seconds;
 use crate::draw::{Graph, Ladder, Row};
+use crate::kill::{Kill, MATRIX_FORMAT, Matrix};
 use crate::results::{CaseResult, RESULTS_FORMAT, Results};
 use crate::trace::Trace;
 
@@ -90,10 +91,6 @@ pub fn load(folder: &Path, base: &Path) -> Result<Run, LoadError> {
 
 /// The outcomes of sabotages, where `lisplab sabotage` wrote the folder.
 fn kills(file: &Path) -> Result<Vec<Kill>, LoadError> {
-    #[derive(serde::Deserialize)]
-    struct Matrix {
-        sabotages: Vec<Kill>,
-    }
     let wrong = |problem: String| LoadError {
         file: file.display().to_string(),
         problem,
@@ -104,6 +101,12 @@ fn kills(file: &Path) -> Result<Vec<Kill>, LoadError> {
     let text = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let matrix: Matrix = serde_json::from_slice(&text)
         .map_err(|error| wrong(format!("not a kill matrix: {error}")))?;
+    if matrix.format != MATRIX_FORMAT {
+        return Err(wrong(format!(
+            "expected format {MATRIX_FORMAT}, found {}",
+            matrix.format
+        )));
+    }
     Ok(matrix.sabotages)
 }
 

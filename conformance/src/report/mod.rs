@@ -18,4 +18,4 @@ pub mod table;
 
 pub use load::{LoadError, load};
 pub use merge::merge;
-pub use model::{CaseReport, Conflict, Evidence, Kill, Report, Run};
+pub use model::{CaseReport, Conflict, Evidence, Report, Run};

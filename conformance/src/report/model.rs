@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use crate::catalogue::Coverage;
 use crate::draw::{Graph, Ladder};
+use crate::kill::Kill;
 use crate::results::{CaseResult, RequirementResult};
 use crate::verdict::Verdict;
 
@@ -116,23 +115,6 @@ pub struct Capture {
     pub size: u64,
     /// The file itself, unless it is too big.
     pub bytes: Option<Vec<u8>>,
-}
-
-/// One sabotage of one case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub struct Kill {
-    /// The case.
-    pub case: String,
-    /// The sabotage.
-    pub sabotage: String,
-    /// Whether the case turned red.
-    pub killed: bool,
-    /// Requirements that failed under it.
-    #[serde(default)]
-    pub by: Vec<String>,
-    /// Requirements that should have failed under it and did not.
-    #[serde(default)]
-    pub missed: Vec<String>,
 }
 
 /// Two results for the same case that do not agree. The worse one is kept.

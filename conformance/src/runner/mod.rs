@@ -3,7 +3,9 @@
 mod evidence;
 mod one;
 mod parallel;
+mod prepare;
 mod select;
+mod tamper;
 
 use std::path::PathBuf;
 

@@ -1,18 +1,20 @@
 //! One case from topology to result.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use harness::inline::Inline;
-use harness::topology::Topology;
-use harness::{Lab, LabOptions};
+use harness::Lab;
 
+use super::prepare::{changed_settings, claimed, not_applicable, prepared_topology};
+use super::tamper::lab_options;
 use super::{Options, evidence};
 use crate::case::Case;
 use crate::drive::{Drive, Programs, Stop};
 use crate::judging::{self, NOISY};
 use crate::results::CaseResult;
-use crate::sabotage::{Frame, Sabotage};
+use crate::sabotage::Sabotage;
+use crate::text::panic_message;
 use crate::trace::{Facts, Stopped, TRACE_FORMAT, Trace};
 use crate::verdict::Verdict;
 
@@ -91,7 +93,8 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         })
         .collect();
     progress("the lab to be built");
-    let lab = match Lab::up(&topology, lab_options(run, &topology)) {
+    let (lab_options, mishap) = lab_options(run, &topology);
+    let lab = match Lab::up(&topology, lab_options) {
         Ok(lab) => lab,
         Err(error) => {
             return without_trace(run, Verdict::Untestable, error.to_string(), began.elapsed());
@@ -104,7 +107,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         } else {
             Ok(())
         };
-        let outcome = started.and_then(|()| (case.drive)(&mut drive));
+        let outcome = started.and_then(|()| driven(case, &mut drive));
         let marks;
         (programs, marks) = drive.end();
         let outcome = match (outcome, programs.died()) {
@@ -122,6 +125,10 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
     programs.stop_all();
     let mut recording = lab.finish();
     let logs = std::mem::take(&mut recording.processes);
+    let outcome = match mishap.text() {
+        Some(mishap) => Err(Stop::Untestable(mishap)),
+        None => outcome,
+    };
     let stopped = outcome.err().map(|stop| match stop {
         Stop::NotSeen(what) => Stopped::NotSeen(what),
         Stop::Untestable(what) => Stopped::Untestable(what),
@@ -179,6 +186,16 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
     result
 }
 
+/// Drives the case. A panic in it is a defect of the case: it is said, and the other cases run on.
+fn driven(case: &Case, drive: &mut Drive<'_>) -> Result<(), Stop> {
+    catch_unwind(AssertUnwindSafe(|| (case.drive)(drive))).unwrap_or_else(|panic| {
+        Err(Stop::Untestable(format!(
+            "the drive of the case panicked: {}",
+            panic_message(&*panic)
+        )))
+    })
+}
+
 /// Leaves the lab of a failed case standing until a line comes on standard input.
 fn keep(
     run: &Run<'_>,
@@ -229,127 +246,6 @@ fn keep(
     }
     eprintln!("and press Enter here when done.");
     let _ = std::io::stdin().read_line(&mut String::new());
-}
-
-fn changed_settings(case: &Case, topology: &Topology) -> BTreeMap<String, serde_json::Value> {
-    let changed = case
-        .settings
-        .iter()
-        .map(|(node, _)| *node)
-        .chain(case.timers.iter().map(|timer| timer.node));
-    changed
-        .filter_map(|node| Some((node.to_owned(), topology.node(node)?.settings.clone())))
-        .collect()
-}
-
-/// Why a case does not apply to this implementation and edition, if so.
-fn not_applicable(run: &Run<'_>) -> Option<String> {
-    let (case, options) = (run.case, run.options);
-    if !case.editions.contains(&options.edition) {
-        return Some(format!("it cannot judge edition {}", options.edition));
-    }
-    let features = match Topology::load(crate::home::topology_file(case.topology)) {
-        Ok(topology) => claimed(run, &topology),
-        Err(_) => return None,
-    };
-    if let Some(feature) = case
-        .features
-        .iter()
-        .find(|feature| !features.contains(**feature))
-    {
-        return Some(format!(
-            "the implementation does not claim the feature {feature}"
-        ));
-    }
-    let unsettable = case
-        .timers
-        .iter()
-        .find(|timer| !timer_is_settable(run, timer));
-    unsettable.filter(|_| !options.slow).map(|timer| {
-        format!(
-            "the timer {} cannot be set; --slow waits for its {:?}",
-            timer.name, timer.text
-        )
-    })
-}
-
-fn timer_is_settable(run: &Run<'_>, timer: &crate::case::Timer) -> bool {
-    let Ok(topology) = Topology::load(crate::home::topology_file(run.case.topology)) else {
-        return false;
-    };
-    let role = topology
-        .node(timer.node)
-        .and_then(|node| node.role.as_deref());
-    role.and_then(|role| run.options.implementation.program(role))
-        .is_some_and(|(_, program)| program.timers.contains(timer.name))
-}
-
-fn claimed(run: &Run<'_>, topology: &Topology) -> BTreeSet<String> {
-    run.options.implementation.features(
-        topology
-            .nodes
-            .iter()
-            .filter_map(|node| node.role.as_deref()),
-    )
-}
-
-fn prepared_topology(case: &Case, options: &Options) -> Result<Topology, Stop> {
-    let path = crate::home::topology_file(case.topology);
-    let mut topology =
-        Topology::load(&path).map_err(|error| Stop::Untestable(error.to_string()))?;
-    // Which texts a program follows is for its template to say; settings of the topology or the case come first.
-    for node in topology.nodes.clone() {
-        let program = node
-            .role
-            .as_deref()
-            .and_then(|role| options.implementation.program(role));
-        if program.is_some() && node.settings.get("edition").is_none() {
-            let setting = format!("edition: {}", options.edition);
-            crate::drive::merge_settings(&mut topology, &node.name, &setting)?;
-        }
-    }
-    for (node, settings) in case.settings {
-        crate::drive::merge_settings(&mut topology, node, settings)?;
-    }
-    for timer in case.timers {
-        let role = topology
-            .node(timer.node)
-            .and_then(|node| node.role.clone())
-            .unwrap_or_default();
-        let settable = options
-            .implementation
-            .program(&role)
-            .is_some_and(|(_, program)| program.timers.contains(timer.name));
-        if settable {
-            let setting = format!("{}: {}ms", timer.name, timer.short.as_millis());
-            crate::drive::merge_settings(&mut topology, timer.node, &setting)?;
-        }
-    }
-    Ok(topology)
-}
-
-fn lab_options(run: &Run<'_>, topology: &Topology) -> LabOptions {
-    let mut options = LabOptions::default();
-    for program in run.options.implementation.programs() {
-        if let Ok(found) = crate::implementation::Found::of(program) {
-            options.visible.push(found.path);
-        }
-    }
-    if let Some(sabotage) = run.sabotage {
-        let links = topology.links.iter().filter(|link| {
-            link.end(sabotage.node).is_some()
-                && (sabotage.links.is_empty() || sabotage.links.contains(&link.name.as_str()))
-        });
-        options.inline = links
-            .map(|link| {
-                let mut tamper = (sabotage.tamper)();
-                Inline::new(&link.name, sabotage.node, move |way, octets, time_ns| {
-                    tamper(way, &mut Frame::new(octets, time_ns))
-                })
-            })
-            .collect();
-    }
-    options
 }
 
 /// The result of a case that had no trace.

@@ -6,7 +6,8 @@ use std::fmt::Display;
 use serde::Serialize;
 
 use crate::catalogue::Figures;
-use crate::report::model::{Kill, Report};
+use crate::kill::Kill;
+use crate::report::model::Report;
 
 #[derive(Serialize)]
 pub(super) struct CoverageTable {
@@ -84,6 +85,7 @@ struct KilledCase {
 #[derive(Serialize)]
 struct KillRow {
     sabotage: String,
+    edition: String,
     killed: bool,
     by: Vec<String>,
     missed: Vec<String>,
@@ -106,6 +108,7 @@ pub(super) fn kills(report: &Report) -> Kills {
                     .iter()
                     .map(|kill| KillRow {
                         sabotage: kill.sabotage.clone(),
+                        edition: kill.edition.to_string(),
                         killed: kill.killed,
                         by: kill.by.clone(),
                         missed: kill.missed.clone(),
