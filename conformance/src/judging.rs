@@ -345,7 +345,12 @@ mod tests {
         let result = judge(&case, &trace(), &facts());
         assert_eq!(result.verdict, Verdict::Untestable);
         assert_eq!(result.requirements[0].verdict, Verdict::Pass);
-        assert!(result.reason.unwrap().starts_with("judge 1 of the case panicked: index"));
+        assert!(
+            result
+                .reason
+                .unwrap()
+                .starts_with("judge 1 of the case panicked: index")
+        );
     }
 
     #[test]

@@ -194,14 +194,16 @@ mod tests {
     }
 
     fn result(found: &[(Req, Verdict)]) -> CaseResult {
-        let requirements = found.iter().map(|(requirement, verdict)| RequirementResult {
-            id: requirement.id().to_owned(),
-            verdict: *verdict,
-            finding: String::new(),
-            expected: String::new(),
-            packets: Vec::new(),
-            invariant: false,
-        });
+        let requirements = found
+            .iter()
+            .map(|(requirement, verdict)| RequirementResult {
+                id: requirement.id().to_owned(),
+                verdict: *verdict,
+                finding: String::new(),
+                expected: String::new(),
+                packets: Vec::new(),
+                invariant: false,
+            });
         CaseResult {
             id: "rfc0::s0::test".to_owned(),
             title: String::new(),

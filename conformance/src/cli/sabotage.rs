@@ -50,9 +50,10 @@ pub(crate) fn run(args: &Args) -> Exit {
     let progress = Lines::new(runs.len());
     let results = suite::run(&runs, &options, &Baseline::default(), &progress);
     progress.finish();
-    let outcomes = runs.iter().zip(&results.cases).filter_map(|(run, result)| {
-        Some(outcome(run.sabotage?, result, options.edition))
-    });
+    let outcomes = runs
+        .iter()
+        .zip(&results.cases)
+        .filter_map(|(run, result)| Some(outcome(run.sabotage?, result, options.edition)));
     let matrix = matrix(options.edition, outcomes);
     if let Err(error) = write_results(&options.out, &results) {
         return complain(format!("{}: {error}", options.out.display()), Exit::Input);

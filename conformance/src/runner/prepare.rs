@@ -94,7 +94,10 @@ pub(super) fn prepared_topology(case: &Case, options: &Options) -> Result<Topolo
     Ok(topology)
 }
 
-pub(super) fn changed_settings(case: &Case, topology: &Topology) -> BTreeMap<String, serde_json::Value> {
+pub(super) fn changed_settings(
+    case: &Case,
+    topology: &Topology,
+) -> BTreeMap<String, serde_json::Value> {
     let changed = case
         .settings
         .iter()

@@ -101,8 +101,14 @@ mod tests {
             assert!(calls < 2, "octet {} of {calls}", frame.octets()[1]);
             PacketFate::Drop
         });
-        let mut function =
-            inline("a", "n", "the sabotage `x`".to_owned(), tamper, mishap.clone()).function;
+        let mut function = inline(
+            "a",
+            "n",
+            "the sabotage `x`".to_owned(),
+            tamper,
+            mishap.clone(),
+        )
+        .function;
         let way = harness::inline::Way::FromVictim;
         let mut packet = vec![1, 2];
         assert_eq!(function(way, &mut packet, 0), PacketFate::Drop);
