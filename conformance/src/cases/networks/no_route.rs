@@ -68,11 +68,19 @@ const SABOTAGES: &[Sabotage] = &[
         tamper: || lose_outgoing(is_smr),
     },
     Sabotage {
-        name: "stays registered",
-        node: "xtr-1",
-        links: &["access-1"],
+        name: "keeps unregistered prefixes for a quarter of an hour",
+        node: "msmr-new",
+        links: &[],
         kills: &[UNREGISTERED],
-        tamper: || lose_outgoing(withdraws),
+        tamper: || {
+            outgoing(|message| match message {
+                ControlMessage::MapReply(reply) => {
+                    reply.records.iter_mut().for_each(|record| record.ttl = 15);
+                    true
+                }
+                _ => false,
+            })
+        },
     },
     Sabotage {
         name: "asks without the s bit",
@@ -93,13 +101,4 @@ const SABOTAGES: &[Sabotage] = &[
 
 fn is_smr(frame: &crate::sabotage::Frame<'_>) -> bool {
     matches!(frame.control(), Some(ControlMessage::MapRequest(request)) if request.smr)
-}
-
-/// A Map-Register with TTL 0.
-fn withdraws(frame: &crate::sabotage::Frame<'_>) -> bool {
-    matches!(
-        frame.control(),
-        Some(ControlMessage::MapRegister(register))
-            if register.records.iter().any(|record| record.ttl == 0)
-    )
 }

@@ -66,7 +66,7 @@ inventory::submit! {
                 name: "never hears the answer to its question",
                 node: "xtr-b",
                 links: &["core-b"],
-                kills: &[BUFFER],
+                kills: &[MISS],
                 tamper: || lose_incoming(|frame| {
                     matches!(frame.control(), Some(lisp::wire::ControlMessage::MapReply(_)))
                 }),
