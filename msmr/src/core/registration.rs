@@ -209,6 +209,8 @@ impl Registration {
         if targets.is_empty() {
             return None;
         }
+        // The order of registering changes with each Map-Register; turns need one that stays.
+        targets.sort_unstable();
         let target = targets[self.turn as usize % targets.len()];
         self.turn = self.turn.wrapping_add(1);
         Some(target)
@@ -318,6 +320,22 @@ mod tests {
         let mut next = || registration.next_target(|_| true).unwrap().to_string();
         let turns: Vec<_> = (0..4).map(|_| next()).collect();
         assert_eq!(turns, ["192.0.2.2", "192.0.2.3", "192.0.2.2", "192.0.2.3"]);
+    }
+
+    #[test]
+    fn turns_are_taken_however_registrations_are_refreshed_in_between() {
+        let sources = ["192.0.2.2", "192.0.2.3", "192.0.2.4"];
+        let mut registration = Registration::new(0);
+        for source in sources {
+            registration.register(etr(source, &sources), false);
+        }
+        let mut counts = std::collections::BTreeMap::new();
+        for round in 0..9 {
+            let target = registration.next_target(|_| true).unwrap();
+            *counts.entry(target).or_insert(0) += 1;
+            registration.register(etr(sources[round % 3], &sources), false);
+        }
+        assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 3, 3]);
     }
 
     #[test]
