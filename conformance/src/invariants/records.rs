@@ -108,23 +108,40 @@ fn form(trace: &Trace, findings: &mut Findings) {
             })
         },
     );
-    let positive = |packet: &&Seen| {
-        packet
-            .map_reply()
-            .is_some_and(|reply| reply.records.len() > 1)
-    };
+    // Records for several EIDs of one Map-Request have nothing to do with each other; overlapping ones time out together.
+    let overlapping =
+        |packet: &&Seen| packet.map_reply().is_some() && !overlaps(of(packet)).is_empty();
     every(
         findings,
         SAME_TTL,
-        "one TTL in all records of a Map-Reply",
-        with_records().filter(positive),
+        "one TTL in all overlapping records of a Map-Reply",
+        with_records().filter(overlapping),
         |packet| {
-            let ttls: Vec<u32> = of(packet).iter().map(|record| record.ttl).collect();
-            expect(ttls.windows(2).all(|pair| pair[0] == pair[1]), || {
-                format!("TTLs {ttls:?}")
+            let differ = overlaps(of(packet))
+                .into_iter()
+                .find(|(one, other)| one.ttl != other.ttl);
+            expect(differ.is_none(), || {
+                differ.map_or(String::new(), |(one, other)| {
+                    format!("TTLs {} and {}", one.ttl, other.ttl)
+                })
             })
         },
     );
+}
+
+/// Pairs of records of which one EID-Prefix lies in the other.
+fn overlaps(records: &[MapRecord]) -> Vec<(&MapRecord, &MapRecord)> {
+    let mut pairs = Vec::new();
+    for (at, one) in records.iter().enumerate() {
+        for other in &records[at + 1..] {
+            if let (Some(a), Some(b)) = (one.eid_prefix(), other.eid_prefix())
+                && (a.covers(&b) || b.covers(&a))
+            {
+                pairs.push((one, other));
+            }
+        }
+    }
+    pairs
 }
 
 fn replies(trace: &Trace, findings: &mut Findings) {
