@@ -204,8 +204,7 @@ mod tests {
             assert!(
                 parent
                     .lines()
-                    .filter_map(|line| line.trim().strip_suffix(&format!("mod {module};")))
-                    .any(|visible| ["", "pub ", "pub(super) ", "pub(crate) "].contains(&visible)),
+                    .any(|line| line.trim_start_matches("pub ").trim() == format!("mod {module};")),
                 "{}: its mod.rs has no line `mod {module};`",
                 file.display()
             );

@@ -2,24 +2,19 @@
 
 mod lig;
 mod output;
-mod place;
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::admin::Request;
+use daemon::admin::{self, Request};
 use daemon::{Failure, exit};
-pub use output::{print, say};
-pub use place::{Place, Program};
-use serde_json::{Value, json};
+pub use output::print;
+use serde_json::json;
 
 use crate::config::Loaded;
-
-const PROGRAM: Program = Program {
-    read: Loaded::read,
-    socket: crate::config::SOCKET,
-};
+use crate::shell;
 
 /// A LISP tunnel router: ITR and ETR of a site.
 ///
@@ -27,8 +22,12 @@ const PROGRAM: Program = Program {
 #[derive(Debug, Parser)]
 #[command(name = "xtr", version, arg_required_else_help = true)]
 struct Cli {
-    #[command(flatten)]
-    place: Place,
+    /// Configuration file. Commands take the admin socket's path from it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Admin socket of the running daemon, instead of the configuration's.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -147,30 +146,48 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         let request = match &self.command {
-            None => return self.place.serve(PROGRAM),
+            None => return self.serve(),
             Some(Command::Check) => return self.check(),
             Some(Command::Schema) => {
                 return output::say(&format!("{}\n", crate::config::schema::json()));
             }
             Some(Command::Show { what, json }) => {
-                let value = self.ask(&Request::new(what.command()))?;
+                let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
                 return output::print(what.command(), value, *json);
             }
-            Some(Command::Lig(lig)) => return lig.run(&Loaded::read(self.place.config()?)?),
+            Some(Command::Lig(lig)) => return lig.run(&Loaded::read(self.config()?)?),
             Some(Command::Database(command)) => command.request()?,
             Some(Command::Rloc(command)) => command.request(),
             Some(Command::Clear(ClearCommand::MapCache)) => Request::new("clear-map-cache"),
         };
-        self.ask(&request)?;
+        admin::ask(&self.admin_socket()?, &request)?;
         Ok(())
     }
 
-    fn ask(&self, request: &Request) -> Result<Value, Failure> {
-        self.place.ask(PROGRAM, request)
+    fn config(&self) -> Result<&Path, Failure> {
+        self.config
+            .as_deref()
+            .ok_or_else(|| Failure::Usage("expected --config FILE, found none".into()))
+    }
+
+    fn admin_socket(&self) -> Result<PathBuf, Failure> {
+        match (&self.socket, &self.config) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(config)) => Ok(Loaded::read(config)?.admin_socket()),
+            (None, None) => Ok("/run/lisp/xtr.sock".into()),
+        }
+    }
+
+    fn serve(&self) -> Result<(), Failure> {
+        let path = self.config()?;
+        let loaded = Loaded::read(path)?;
+        daemon::log::init(loaded.config.log);
+        drop(loaded);
+        shell::run(|host| Ok(Loaded::read(path)?.setup(host)?))
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let path = self.place.config()?;
+        let path = self.config()?;
         let loaded = Loaded::read(path)?;
         output::say(&format!(
             "{}: good: {} EID-Prefixes, {} Map-Servers, {} Map-Resolvers\n",

@@ -21,9 +21,6 @@ pub use data_plane::DataPlaneEntry;
 pub use loaded::{Loaded, Proxy};
 pub use values::{ConfigEdition, InstanceId, OnMiss, StaticAction};
 
-/// Where the admin socket is when nothing says otherwise.
-pub const SOCKET: &str = "/run/lisp/xtr.sock";
-
 /// The file as written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -288,7 +285,7 @@ pub struct MinimumLength {
 }
 
 fn default_admin_socket() -> PathBuf {
-    SOCKET.into()
+    "/run/lisp/xtr.sock".into()
 }
 fn yes() -> bool {
     true

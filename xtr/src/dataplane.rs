@@ -18,7 +18,6 @@ mod sockets;
 mod sys;
 #[cfg(test)]
 mod tests;
-mod traceroute;
 mod vnet;
 mod watch;
 
@@ -48,7 +47,6 @@ use crate::kernel::{KernelError, read_sysctl};
 use decap::Decapsulator;
 use encap::{Encapsulator, Shared};
 use sockets::{IcmpSockets, PortPool, data_socket};
-use traceroute::Traceroutes;
 
 /// Events that may wait for the control plane.
 const EVENTS: usize = 4096;
@@ -204,7 +202,6 @@ impl DataPlane {
             events,
             pool,
             icmp,
-            traceroutes: Traceroutes::new(config.source_ports),
             locator_mtu: usize::from(config.locator_mtu),
             source_ports: config.source_ports,
             join,
@@ -271,9 +268,8 @@ impl DataPlane {
             plane.thread(format!("decap-{n}"), move |_| decapsulator.run(&stopping))?;
         }
         let learn = config.learn_mtu;
-        let tun = clone(first)?;
         plane.thread("watch".to_owned(), move |stop| {
-            watch::run(&shared, site, &tun, learn, stop.as_fd());
+            watch::run(&shared, site, learn, stop.as_fd());
         })?;
         plane.sync_routes()?;
         Ok((plane, receiver))

@@ -4,5 +4,6 @@ mod common;
 mod etr;
 mod interworking;
 mod itr;
+mod mr;
 mod ms;
 mod networks;

@@ -5,7 +5,6 @@ mod headers;
 mod hostile;
 mod offload;
 mod sizes;
-mod traceroute;
 
 use super::*;
 use etherparse::PacketBuilder;

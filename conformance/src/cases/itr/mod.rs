@@ -4,7 +4,6 @@ mod families;
 mod flows;
 mod flows_net;
 mod header;
-mod header_traceroute;
 mod locators;
 mod locators_fallback;
 mod locators_shares;
