@@ -204,7 +204,8 @@ mod tests {
             assert!(
                 parent
                     .lines()
-                    .any(|line| line.trim_start_matches("pub ").trim() == format!("mod {module};")),
+                    .filter_map(|line| line.trim().strip_suffix(&format!("mod {module};")))
+                    .any(|visible| ["", "pub ", "pub(super) ", "pub(crate) "].contains(&visible)),
                 "{}: its mod.rs has no line `mod {module};`",
                 file.display()
             );

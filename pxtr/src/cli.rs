@@ -1,13 +1,18 @@
 //! The command line of `pxtr`.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use daemon::admin::{self, Request};
+use daemon::admin::Request;
 use daemon::{Failure, exit};
+use xtr::cli::{Place, Program, print, say};
 
 use crate::config;
+
+const PROGRAM: Program = Program {
+    read: config::read,
+    socket: config::SOCKET,
+};
 
 /// A LISP proxy tunnel router: PITR and PETR, or a re-encapsulating tunnel router.
 ///
@@ -15,12 +20,8 @@ use crate::config;
 #[derive(Debug, Parser)]
 #[command(name = "pxtr", version, arg_required_else_help = true)]
 struct Cli {
-    /// Configuration file. Commands take the admin socket's path from it.
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Admin socket of the running daemon, instead of the configuration's.
-    #[arg(long, global = true, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -83,51 +84,28 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         match &self.command {
-            None => self.serve(),
+            None => self.place.serve(PROGRAM),
             Some(Command::Check) => self.check(),
             Some(Command::Show { what, json }) => {
-                let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
-                xtr::cli::print(what.command(), value, *json)
+                let value = self.place.ask(PROGRAM, &Request::new(what.command()))?;
+                print(what.command(), value, *json)
             }
             Some(Command::Clear(ClearCommand::MapCache)) => {
-                admin::ask(&self.admin_socket()?, &Request::new("clear-map-cache"))?;
+                self.place.ask(PROGRAM, &Request::new("clear-map-cache"))?;
                 Ok(())
             }
         }
     }
 
-    fn config(&self) -> Result<&Path, Failure> {
-        self.config
-            .as_deref()
-            .ok_or_else(|| Failure::Usage("expected --config FILE, found none".into()))
-    }
-
-    fn admin_socket(&self) -> Result<PathBuf, Failure> {
-        match (&self.socket, &self.config) {
-            (Some(path), _) => Ok(path.clone()),
-            (None, Some(config)) => Ok(config::read(config)?.admin_socket()),
-            (None, None) => Ok("/run/lisp/pxtr.sock".into()),
-        }
-    }
-
-    fn serve(&self) -> Result<(), Failure> {
-        let path = self.config()?;
-        let loaded = config::read(path)?;
-        daemon::log::init(loaded.config.log);
-        drop(loaded);
-        xtr::shell::run(|host| Ok(config::read(path)?.setup(host)?))
-    }
-
     fn check(&self) -> Result<(), Failure> {
-        let path = self.config()?;
+        let path = self.place.config()?;
         let loaded = config::read(path)?;
-        println!(
-            "{}: good: role {}, {} aggregates, {} Map-Resolvers",
+        say(&format!(
+            "{}: good: role {}, {} aggregates, {} Map-Resolvers\n",
             path.display(),
             loaded.proxy().role.name(),
             loaded.proxy().aggregates.len(),
             loaded.config.map_resolvers.len()
-        );
-        Ok(())
+        ))
     }
 }

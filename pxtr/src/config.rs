@@ -9,9 +9,12 @@ use lisp::EidPrefix;
 use serde::Deserialize;
 use xtr::config::{
     Config as Common, ConfigEdition, DataPlaneEntry, HoldEntry, InstanceId, Loaded, MinimumLength,
-    OnMiss, ProbingEntry, Proxy, RemoteEntry, StaticMapEntry,
+    OnMiss, ProbingEntry, Proxy, RemoteEntry, StaticMapEntry, TranslationEntry,
 };
 use xtr::forwarding::Role;
+
+/// Where the admin socket is when nothing says otherwise.
+pub const SOCKET: &str = "/run/lisp/pxtr.sock";
 
 /// The file as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +66,10 @@ pub struct Config {
     /// Proxy ETRs for what a PITR or RTR would forward natively.
     #[serde(default)]
     pub use_petr: Vec<RemoteEntry>,
+    /// LISP-NAT (RFC 6832 7) where packets leave for networks without LISP, and where they enter tunnels from a network
+    /// with private addresses.
+    #[serde(default)]
+    pub lisp_nat: Vec<TranslationEntry>,
     /// The packet path.
     #[serde(default)]
     pub data_plane: DataPlaneEntry,
@@ -92,7 +99,7 @@ pub enum ConfigRole {
 }
 
 fn default_admin_socket() -> PathBuf {
-    "/run/lisp/pxtr.sock".into()
+    SOCKET.into()
 }
 
 /// Reads and checks a file.
@@ -129,6 +136,7 @@ fn load(source: Source) -> Result<Loaded, ConfigError> {
         map_cache_limit: config.map_cache_limit.unwrap_or(nothing.map_cache_limit),
         minimum_prefix_length: config.minimum_prefix_length,
         use_petr: config.use_petr,
+        lisp_nat: config.lisp_nat,
         data_plane: config.data_plane,
         ..nothing
     };

@@ -2,19 +2,24 @@
 
 mod lig;
 mod output;
+mod place;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::admin::{self, Request};
+use daemon::admin::Request;
 use daemon::{Failure, exit};
-pub use output::print;
-use serde_json::json;
+pub use output::{print, say};
+pub use place::{Place, Program};
+use serde_json::{Value, json};
 
 use crate::config::Loaded;
-use crate::shell;
+
+const PROGRAM: Program = Program {
+    read: Loaded::read,
+    socket: crate::config::SOCKET,
+};
 
 /// A LISP tunnel router: ITR and ETR of a site.
 ///
@@ -22,12 +27,8 @@ use crate::shell;
 #[derive(Debug, Parser)]
 #[command(name = "xtr", version, arg_required_else_help = true)]
 struct Cli {
-    /// Configuration file. Commands take the admin socket's path from it.
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Admin socket of the running daemon, instead of the configuration's.
-    #[arg(long, global = true, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -146,48 +147,30 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         let request = match &self.command {
-            None => return self.serve(),
+            None => return self.place.serve(PROGRAM),
             Some(Command::Check) => return self.check(),
             Some(Command::Schema) => {
                 return output::say(&format!("{}\n", crate::config::schema::json()));
             }
             Some(Command::Show { what, json }) => {
-                let value = admin::ask(&self.admin_socket()?, &Request::new(what.command()))?;
+                let value = self.ask(&Request::new(what.command()))?;
                 return output::print(what.command(), value, *json);
             }
-            Some(Command::Lig(lig)) => return lig.run(&Loaded::read(self.config()?)?),
+            Some(Command::Lig(lig)) => return lig.run(&Loaded::read(self.place.config()?)?),
             Some(Command::Database(command)) => command.request()?,
             Some(Command::Rloc(command)) => command.request(),
             Some(Command::Clear(ClearCommand::MapCache)) => Request::new("clear-map-cache"),
         };
-        admin::ask(&self.admin_socket()?, &request)?;
+        self.ask(&request)?;
         Ok(())
     }
 
-    fn config(&self) -> Result<&Path, Failure> {
-        self.config
-            .as_deref()
-            .ok_or_else(|| Failure::Usage("expected --config FILE, found none".into()))
-    }
-
-    fn admin_socket(&self) -> Result<PathBuf, Failure> {
-        match (&self.socket, &self.config) {
-            (Some(path), _) => Ok(path.clone()),
-            (None, Some(config)) => Ok(Loaded::read(config)?.admin_socket()),
-            (None, None) => Ok("/run/lisp/xtr.sock".into()),
-        }
-    }
-
-    fn serve(&self) -> Result<(), Failure> {
-        let path = self.config()?;
-        let loaded = Loaded::read(path)?;
-        daemon::log::init(loaded.config.log);
-        drop(loaded);
-        shell::run(|host| Ok(Loaded::read(path)?.setup(host)?))
+    fn ask(&self, request: &Request) -> Result<Value, Failure> {
+        self.place.ask(PROGRAM, request)
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let path = self.config()?;
+        let path = self.place.config()?;
         let loaded = Loaded::read(path)?;
         output::say(&format!(
             "{}: good: {} EID-Prefixes, {} Map-Servers, {} Map-Resolvers\n",

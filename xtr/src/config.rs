@@ -21,6 +21,9 @@ pub use data_plane::DataPlaneEntry;
 pub use loaded::{Loaded, Proxy};
 pub use values::{ConfigEdition, InstanceId, OnMiss, StaticAction};
 
+/// Where the admin socket is when nothing says otherwise.
+pub const SOCKET: &str = "/run/lisp/xtr.sock";
+
 /// The file as written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -285,7 +288,7 @@ pub struct MinimumLength {
 }
 
 fn default_admin_socket() -> PathBuf {
-    "/run/lisp/xtr.sock".into()
+    SOCKET.into()
 }
 fn yes() -> bool {
     true

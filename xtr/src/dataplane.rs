@@ -18,6 +18,7 @@ mod sockets;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod traceroute;
 mod vnet;
 mod watch;
 
@@ -47,6 +48,7 @@ use crate::kernel::{KernelError, read_sysctl};
 use decap::Decapsulator;
 use encap::{Encapsulator, Shared};
 use sockets::{IcmpSockets, PortPool, data_socket};
+use traceroute::Traceroutes;
 
 /// Events that may wait for the control plane.
 const EVENTS: usize = 4096;
@@ -202,6 +204,7 @@ impl DataPlane {
             events,
             pool,
             icmp,
+            traceroutes: Traceroutes::new(config.source_ports),
             locator_mtu: usize::from(config.locator_mtu),
             source_ports: config.source_ports,
             join,
@@ -268,8 +271,9 @@ impl DataPlane {
             plane.thread(format!("decap-{n}"), move |_| decapsulator.run(&stopping))?;
         }
         let learn = config.learn_mtu;
+        let tun = clone(first)?;
         plane.thread("watch".to_owned(), move |stop| {
-            watch::run(&shared, site, learn, stop.as_fd());
+            watch::run(&shared, site, &tun, learn, stop.as_fd());
         })?;
         plane.sync_routes()?;
         Ok((plane, receiver))

@@ -4,6 +4,7 @@ use super::Invariant;
 use super::every::{every, expect};
 use crate::catalogue::Req;
 use crate::decode::Ip;
+use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
 
@@ -71,11 +72,14 @@ fn outer(trace: &Trace, findings: &mut Findings) {
     );
     let both = || data().filter_map(|packet| Some((packet, packet.ip()?, packet.data()?.1)));
     let compare = |findings: &mut Findings, requirement, what: &str, field: fn(&Ip) -> u8| {
+        let compared = both().filter(|(_, outer, inner)| {
+            requirement != TTL_COPY || !is_traceroute_across(trace, outer, inner)
+        });
         every(
             findings,
             requirement,
             what,
-            both().map(|(packet, ..)| packet),
+            compared.map(|(packet, ..)| packet),
             |packet| {
                 let (Some(outer), Some((_, inner))) = (packet.ip(), packet.data()) else {
                     return Ok(());
@@ -90,6 +94,14 @@ fn outer(trace: &Trace, findings: &mut Findings) {
     });
     compare(findings, TOS_COPY, "outer DSCP as the inner DSCP", Ip::dscp);
     compare(findings, ECN_COPY, "outer ECN as the inner ECN", Ip::ecn);
+}
+
+/// A traceroute packet over a core of the other family, to which the inner TTL is not copied (RFC 6830 9.3).
+fn is_traceroute_across(trace: &Trace, outer: &Ip, inner: &Ip) -> bool {
+    let traces = |udp: &crate::decode::Udp| (33_434..=33_534).contains(&udp.destination_port);
+    trace.edition == Edition::Rfc6830
+        && outer.source.is_ipv4() != inner.source.is_ipv4()
+        && inner.udp().is_some_and(traces)
 }
 
 fn header(trace: &Trace, findings: &mut Findings) {

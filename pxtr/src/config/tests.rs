@@ -79,3 +79,32 @@ fn keys_of_a_site_are_unknown_here() {
     let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\neid-prefixes: []\n");
     assert!(text.contains("eid-prefixes"), "{text}");
 }
+
+#[test]
+fn translations_of_a_proxy() {
+    let base = "roles: [pitr, petr]\nrlocs: [192.0.2.40]\naggregates: [10.1.0.0/16]\n";
+    let loaded = parse(
+        "pxtr.yaml",
+        &format!(
+            "{base}lisp-nat:\n  - {{inside: 10.1.0.0/24, routable: 198.18.1.0/24}}\n  \
+             - {{inside: 192.168.0.0/24, routable: 198.18.2.0/24}}\n"
+        ),
+    )
+    .expect("good");
+    let settings = loaded.setup(&host()).expect("fits the box").settings;
+    let eids: Vec<bool> = settings
+        .translations
+        .iter()
+        .map(|t| t.inside_is_eid)
+        .collect();
+    assert_eq!(eids, [true, false]);
+    let loaded = parse(
+        "pxtr.yaml",
+        &format!("{base}lisp-nat: [{{inside: 10.1.0.0/24, routable: 198.18.0.0/16}}]\n"),
+    );
+    let text = loaded
+        .and_then(|loaded| loaded.setup(&host()).map(drop))
+        .expect_err("wrong on purpose")
+        .to_string();
+    assert!(text.contains("one address for one"), "{text}");
+}

@@ -37,7 +37,7 @@ pub fn print(what: &str, value: Value, json: bool) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub(super) fn say(text: &str) -> Result<(), Failure> {
+pub fn say(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

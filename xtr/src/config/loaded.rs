@@ -349,20 +349,20 @@ fn remote_locator(entry: &RemoteEntry) -> RemoteLocator {
 }
 
 impl Loaded {
-    /// LISP-NAT, checked: both sides IPv4 and equally long, private addresses turned into EIDs.
+    /// Whether all addresses of a prefix are EIDs of the sites that this box serves: its own, or those for which it is a
+    /// proxy.
+    fn is_eid(&self, net: &IpNet) -> bool {
+        let own = self.config.eid_prefixes.iter().map(|e| e.prefix.value.0);
+        let sources = self.proxy.petr_sources.iter().map(|e| e.prefix);
+        own.chain(self.proxy.aggregates.iter().copied())
+            .chain(sources)
+            .any(|eid| eid.contains(net))
+    }
+
+    /// LISP-NAT, checked: both sides IPv4 and equally long, at a site private addresses turned into EIDs.
     fn translations(&self) -> Result<Vec<Translation>, ConfigError> {
-        let config = &self.config;
-        let eid = |net: &IpNet| {
-            let mut eids = config.eid_prefixes.iter().map(|entry| entry.prefix.value.0);
-            eids.any(|eid| eid.contains(net))
-                || self
-                    .proxy
-                    .aggregates
-                    .iter()
-                    .any(|aggregate| aggregate.contains(net))
-        };
         let mut translations = Vec::new();
-        for entry in &config.lisp_nat {
+        for entry in &self.config.lisp_nat {
             let (inside, routable) = (entry.inside.value.0, entry.routable.value.0);
             let (IpNet::V4(inside4), IpNet::V4(routable4)) = (inside, routable) else {
                 let found = format!("{inside} and {routable}");
@@ -375,8 +375,10 @@ impl Loaded {
                     format!("{routable} for {inside}"),
                 ));
             }
-            let inside_is_eid = eid(&inside);
-            if !inside_is_eid && !eid(&routable) {
+            let inside_is_eid = self.is_eid(&inside);
+            // What a site encapsulates has an EID as source; what a PITR does need not (RFC 6832 5.2).
+            let to_eid = self.proxy.role == Role::Xtr;
+            if to_eid && !inside_is_eid && !self.is_eid(&routable) {
                 return Err(self.source.error(
                     &entry.routable,
                     "an EID-Prefix of `eid-prefixes`, because `inside` is none",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use daemon::Time;
 use lisp::wire::{ControlMessage, MapRequest};
 use lisp::{Address, EidPrefix};
 
@@ -110,7 +111,8 @@ impl Core {
         }
     }
 
-    /// Sends an SMR about a local prefix to a locator, and `times - 1` more unless a Map-Request comes back.
+    /// Sends an SMR about a local prefix to a locator, and `times - 1` more unless a Map-Request comes back. With one
+    /// try there is data that brings the next; a change is told later when it cannot be told yet.
     pub(super) fn solicit(
         &mut self,
         prefix: EidPrefix,
@@ -118,39 +120,59 @@ impl Core {
         source_eid: Option<IpAddr>,
         times: u32,
     ) {
+        let key = (prefix, rloc);
         let usable = is_locator(rloc)
             && !self.settings.is_own(rloc)
             && self.settings.source_for(rloc).is_some();
-        if !usable || self.solicitor.sessions.contains_key(&(prefix, rloc)) {
+        if !usable {
             return;
         }
-        if !self.solicitor.sent.allow(self.now, (prefix, rloc)) {
-            return self.counters.count("smr-not-sent-yet");
+        if let Some(session) = self.solicitor.sessions.get_mut(&key) {
+            // About an earlier change; what comes next tells of this one too.
+            session.left = session.left.max(times);
+            return;
         }
-        self.send_smr(prefix, rloc, source_eid);
-        if times > 1 && self.solicitor.sessions.len() < SESSIONS {
-            let session = Session {
-                left: times - 1,
-                source_eid,
-            };
+        let free_at = self.solicitor.sent.free_at(self.now, &key);
+        if self.solicitor.sent.allow(self.now, key) {
+            self.send_smr(prefix, rloc, source_eid);
+            self.solicit_later(key, source_eid, times - 1, self.now + INTERVAL);
+        } else {
+            self.counters.count("smr-not-sent-yet");
+            if let Some(at) = free_at
+                && times > 1
+            {
+                self.solicit_later(key, source_eid, times, at);
+            }
+        }
+    }
+
+    fn solicit_later(
+        &mut self,
+        (prefix, rloc): (EidPrefix, IpAddr),
+        source_eid: Option<IpAddr>,
+        left: u32,
+        at: Time,
+    ) {
+        if left > 0 && self.solicitor.sessions.len() < SESSIONS {
+            let session = Session { left, source_eid };
             self.solicitor.sessions.insert((prefix, rloc), session);
-            self.timers
-                .set(Timer::Solicit(prefix, rloc), self.now + INTERVAL);
+            self.timers.set(Timer::Solicit(prefix, rloc), at);
         }
     }
 
     pub(super) fn solicit_again(&mut self, prefix: EidPrefix, rloc: IpAddr) {
-        let Some(mut session) = self.solicitor.sessions.remove(&(prefix, rloc)) else {
+        let key = (prefix, rloc);
+        let Some(session) = self.solicitor.sessions.remove(&key) else {
             return;
         };
-        self.solicitor.sent.allow(self.now, (prefix, rloc));
+        self.solicitor.sent.allow(self.now, key);
         self.send_smr(prefix, rloc, session.source_eid);
-        session.left -= 1;
-        if session.left > 0 {
-            self.solicitor.sessions.insert((prefix, rloc), session);
-            self.timers
-                .set(Timer::Solicit(prefix, rloc), self.now + INTERVAL);
-        }
+        self.solicit_later(
+            key,
+            session.source_eid,
+            session.left - 1,
+            self.now + INTERVAL,
+        );
     }
 
     fn send_smr(&mut self, prefix: EidPrefix, rloc: IpAddr, source_eid: Option<IpAddr>) {

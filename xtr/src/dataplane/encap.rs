@@ -18,9 +18,10 @@ use super::limiter::Limiter;
 use super::route::{Fate, fate, header};
 use super::segment::{Plan, complete_checksum};
 use super::sockets::{IcmpSockets, PortPool};
+use super::traceroute::{Traceroutes, UNTRACED_TTL, is_traceroute};
 use super::vnet::{Super, VNET_LEN, VnetHeader};
 use crate::forwarding::{
-    Counter, DataEvent, Destination, EventSender, Forwarding, HeldPacket, Tables,
+    Counter, DataEvent, Destination, Edition, EventSender, Forwarding, HeldPacket, Tables,
 };
 
 /// Largest read: an IP packet and its virtio-net header.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventSender,
     pub(crate) pool: PortPool,
     pub(crate) icmp: IcmpSockets,
+    pub(crate) traceroutes: Traceroutes,
     /// L of RFC 6830 5.4, octets.
     pub(crate) locator_mtu: usize,
     pub(crate) source_ports: u16,
@@ -264,7 +266,21 @@ impl Encapsulator {
                     return;
                 };
                 let v6 = destination.rloc.is_ipv6();
-                let Some((port_index, port, _)) = self.shared.pool.of_flow(v6, hash) else {
+                let packet = &self.arena[at..at + inner.len];
+                // RFC 9300 has no section on it: there a flow keeps its source port, and the TTL is copied always.
+                let traced =
+                    tables.policy.edition == Edition::Rfc6830 && is_traceroute(packet, &inner);
+                let pool = &self.shared.pool;
+                let port = if traced && !v6 && !inner.v6 {
+                    let key = self
+                        .shared
+                        .traceroutes
+                        .keep(destination.rloc, packet, &inner);
+                    pool.at(v6, key).map(|port| (key, port))
+                } else {
+                    pool.of_flow(v6, hash).map(|(index, port, _)| (index, port))
+                };
+                let Some((port_index, port)) = port else {
                     self.shared.count(Counter::SendErrors);
                     return;
                 };
@@ -284,7 +300,11 @@ impl Encapsulator {
                     source,
                     rloc: destination.rloc,
                     tos: inner.tos,
-                    ttl: inner.ttl,
+                    ttl: if traced && v6 != inner.v6 {
+                        UNTRACED_TTL
+                    } else {
+                        inner.ttl
+                    },
                     port_index,
                     port,
                 };

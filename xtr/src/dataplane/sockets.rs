@@ -65,6 +65,17 @@ impl PortPool {
         Some((index as u16, *port, socket.as_fd()))
     }
 
+    /// A source port by its index; none: the kernel lacks the family.
+    pub(crate) fn at(&self, v6: bool, index: u16) -> Option<u16> {
+        let pool = if v6 { &self.v6 } else { &self.v4 };
+        pool.get(usize::from(index)).map(|(port, _)| *port)
+    }
+
+    /// How many of the sockets that [`PortPool::all`] gives are of IPv4: the first ones.
+    pub(crate) fn v4_count(&self) -> usize {
+        self.v4.len()
+    }
+
     /// The socket of a port by its index.
     pub(crate) fn socket(&self, v6: bool, index: u16) -> Option<BorrowedFd<'_>> {
         let pool = if v6 { &self.v6 } else { &self.v4 };

@@ -380,6 +380,15 @@ pub(crate) struct QueuedError {
     pub(crate) info: u32,
     /// Who sent the ICMP message.
     pub(crate) reporter: Option<IpAddr>,
+    /// What it quotes of the packet in question, from behind the UDP header on.
+    pub(crate) quoted: Vec<u8>,
+}
+
+impl QueuedError {
+    /// "Time exceeded in transit" (RFC 792, RFC 4443 3.3).
+    pub(crate) fn is_time_exceeded(&self) -> bool {
+        matches!((self.origin, self.kind, self.code), (2, 11, 0) | (3, 3, 0))
+    }
 }
 
 /// Takes one entry from a socket's error queue; none: it is empty.
@@ -419,6 +428,7 @@ pub(crate) fn take_error(socket: BorrowedFd<'_>) -> Option<QueuedError> {
         code: 0,
         info: 0,
         reporter: None,
+        quoted: payload[..length as usize].to_vec(),
     };
     each_control(&header, |level, kind, value| {
         let extended = matches!(

@@ -5,6 +5,7 @@ mod headers;
 mod hostile;
 mod offload;
 mod sizes;
+mod traceroute;
 
 use super::*;
 use etherparse::PacketBuilder;

@@ -1,5 +1,7 @@
 //! The thread that watches what the packet threads do not wait for: route changes and ICMP errors.
 
+use std::fs::File;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::encap::Shared;
 use super::limiter::Limiter;
 use super::sys::{QueuedError, take_error};
-use crate::forwarding::DataEvent;
+use super::vnet::VNET_LEN;
+use crate::forwarding::{Counter, DataEvent};
 use crate::kernel::site::SiteMonitor;
 
 const STOP: u64 = u64::MAX;
@@ -21,6 +24,9 @@ const ROUTES: u64 = u64::MAX - 1;
 const LEAST_MTU_V4: u32 = 296;
 const LEAST_MTU_V6: u32 = 1280;
 
+/// "Time exceeded" messages passed on to hosts within 100 ms: several traceroutes that send all their probes at once.
+const TRACED_PER_WINDOW: u32 = 200;
+
 /// How long a learned MTU is believed (RFC 1191 6.3, RFC 8201 4: ten minutes).
 const MTU_LIFETIME: Duration = Duration::from_secs(600);
 
@@ -28,6 +34,7 @@ const MTU_LIFETIME: Duration = Duration::from_secs(600);
 pub(crate) fn run(
     shared: &Arc<Shared>,
     mut site: SiteMonitor,
+    tun: &File,
     learn_mtu: bool,
     stop: BorrowedFd<'_>,
 ) {
@@ -70,7 +77,12 @@ pub(crate) fn run(
                 }
                 token => {
                     let socket = sockets[token as usize];
+                    let port = Some(token as usize).filter(|at| *at < shared.pool.v4_count());
                     while let Some(error) = take_error(socket) {
+                        if error.is_time_exceeded() {
+                            pass_on(shared, &mut limiter, tun, &error, port);
+                            continue;
+                        }
                         if let Some(rloc) = note(shared, &mut limiter, &error, learn_mtu) {
                             learned.retain(|(_, known)| *known != rloc);
                             learned.push((Instant::now() + MTU_LIFETIME, rloc));
@@ -101,6 +113,34 @@ fn forget_old(shared: &Shared, learned: &mut Vec<(Instant, IpAddr)>) {
         }
         false
     });
+}
+
+/// Gives a "time exceeded" of the core to the host that traces (RFC 6830 9), through the TUN device as if it had been
+/// decapsulated. It says nothing about the locator.
+fn pass_on(
+    shared: &Shared,
+    limiter: &mut Limiter,
+    mut tun: &File,
+    error: &QueuedError,
+    port_index: Option<usize>,
+) {
+    let message = {
+        let tables = shared.forwarding.snapshot();
+        shared.traceroutes.pass_on(error, port_index, &tables)
+    };
+    let (Some(message), now) = (message, shared.forwarding.now_ms()) else {
+        return;
+    };
+    if !limiter.allow("traceroute", TRACED_PER_WINDOW, 100, now) {
+        return shared.count(Counter::EventsSuppressed);
+    }
+    match tun.write_all(&[&[0; VNET_LEN], &message[..]].concat()) {
+        Ok(()) => shared.count(Counter::TracePassedOn),
+        Err(error) => {
+            shared.count(Counter::DeliveryErrors);
+            tracing::debug!(%error, "the kernel did not take a time exceeded for a host");
+        }
+    }
 }
 
 /// Acts on an ICMP error; the locator whose MTU was learned from it.

@@ -53,6 +53,8 @@ counters! {
     NativeAtProxy => "native-destination-at-proxy",
     /// Too large for the locator with DF=1, or IPv6: answered with packet-too-big (RFC 6830 5.4).
     TooBig => "too-big",
+    /// "Time exceeded" of the core, passed on to the host that traces (RFC 6830 9).
+    TracePassedOn => "traceroute-passed-on",
     /// TTL or hop limit used up before encapsulation.
     TtlExpired => "ttl-expired",
     /// Not an IPv4 or IPv6 packet, or lengths that contradict each other, on the way in from the site.

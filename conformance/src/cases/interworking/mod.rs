@@ -6,7 +6,7 @@ mod petr;
 mod pitr;
 mod pitr_actions;
 mod rtr;
-mod smr_lab;
+pub(super) mod smr_lab;
 mod urpf;
 
 use crate::decode::Ip;

@@ -4,6 +4,7 @@ mod families;
 mod flows;
 mod flows_net;
 mod header;
+mod header_traceroute;
 mod locators;
 mod locators_fallback;
 mod locators_shares;

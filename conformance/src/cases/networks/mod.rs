@@ -2,5 +2,9 @@
 
 mod data_format;
 mod first_packets;
+mod mobility;
+mod mobility_steps;
 mod native;
+mod no_route;
+mod on_miss;
 mod two_sites;

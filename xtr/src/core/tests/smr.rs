@@ -141,6 +141,28 @@ fn a_change_solicits_every_locator_of_recent_correspondents() {
     assert_eq!(to, [ip("192.0.2.3"), ip("192.0.2.3")]);
 }
 
+/// RFC 6830 6.6.2: each change is told, also when the limit of SMRs does not let it be told at once.
+#[test]
+fn a_second_change_within_the_interval_is_told_after_it() {
+    let mut bench = Bench::new(settings());
+    bench.learn("203.0.113.20", to_peer("203.0.113.0/24", 1440));
+    bench.uses("203.0.113.0/24");
+    bench.at_s(10);
+    bench.event(Event::Change(Change::Remove(prefix("10.1.0.0/24"))));
+    bench.at_s(16);
+    let smrs = |bench: &mut Bench| -> Vec<u64> {
+        let requests = bench.requests();
+        let smrs = requests.iter().filter(|r| r.2.smr);
+        smrs.map(|r| r.0.since_origin().as_secs()).collect()
+    };
+    assert_eq!(smrs(&mut bench), [10, 13, 16], "the removal, and reminders");
+    bench.at_s(17);
+    bench.uses("203.0.113.0/24");
+    bench.event(Event::Change(Change::Add(own_mapping("10.1.0.0/24"))));
+    bench.at_s(60);
+    assert_eq!(smrs(&mut bench), [19, 22, 25], "the return");
+}
+
 #[test]
 fn data_for_a_removed_prefix_solicits_its_sender_at_a_bounded_rate() {
     let mut bench = Bench::new(settings());
