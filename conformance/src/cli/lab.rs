@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conformance::implementation::{Found, Implementation, render};
 use conformance::suite;
-use harness::named::{self, NamedLab, NamedOptions, Registry, Service};
+use harness::named::{self, NamedLab, NamedOptions, Registry, Service, Status};
 use harness::topology::Topology;
 use harness::{LabError, Program};
 
@@ -19,9 +19,15 @@ pub(crate) struct UpArgs {
     /// What the lab is called; the topology's name if not given.
     #[arg(long)]
     name: Option<String>,
+    /// Values for the topology's parameters: sites=50.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
     /// Start no programs.
     #[arg(long)]
     bare: bool,
+    /// For programs: the status of the lab instead of advice.
+    #[arg(long)]
+    json: bool,
     /// Whose programs: an adapter, a path, or PROGRAM=ADAPTER,...
     #[arg(long, value_name = "NAME", default_value = "lisplab")]
     implementation: String,
@@ -41,7 +47,7 @@ pub(crate) struct ExecArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
-    /// The lab; the only one that is up if not given.
+    /// The lab; all that are up if not given.
     name: Option<String>,
     /// For programs.
     #[arg(long)]
@@ -52,10 +58,13 @@ pub(crate) struct StatusArgs {
 pub(crate) struct DownArgs {
     /// The lab; the only one that is up if not given.
     name: Option<String>,
+    /// All labs of this user that are up.
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
 }
 
 /// What went wrong, and the exit code that goes with it.
-type Problem = (String, Exit);
+pub(crate) type Problem = (String, Exit);
 
 pub(crate) fn up(args: &UpArgs) -> Exit {
     finish(try_up(args))
@@ -63,13 +72,9 @@ pub(crate) fn up(args: &UpArgs) -> Exit {
 
 fn try_up(args: &UpArgs) -> Result<Exit, Problem> {
     let input = |problem: String| (problem, Exit::Input);
-    let path = Path::new(&args.topology);
-    let path = if path.is_file() || args.topology.contains(['/', '.']) {
-        PathBuf::from(path)
-    } else {
-        conformance::home::topology_file(&args.topology)
-    };
-    let mut topology = Topology::load(&path).map_err(|error| input(error.to_string()))?;
+    let path = topology_path(&args.topology);
+    let mut topology =
+        Topology::load_with(&path, &args.parameters).map_err(|error| input(error.to_string()))?;
     let mut services = Vec::new();
     let mut ready_timeout = Duration::from_secs(10);
     if !args.bare {
@@ -122,17 +127,64 @@ fn try_up(args: &UpArgs) -> Result<Exit, Problem> {
     }
     let registry = Registry::of("lisplab").map_err(of_lab)?;
     let lab = named::up(&registry, &topology, options).map_err(of_lab)?;
+    if args.json {
+        let status = lab.status().map_err(of_lab)?;
+        super::print_json(&status);
+        return Ok(Exit::Fine);
+    }
+    let name = lab.name();
     super::print(&format!(
-        "{} is up; its programs' outputs are in {}\n  lisplab exec NODE COMMAND...   runs a command in a node\n  lisplab down {}\n",
-        lab.name(),
-        lab.logs().display(),
-        lab.name()
+        "{name} is up\n  lisplab status {name}             its nodes, programs and links\n  lisplab exec NODE -- COMMAND...   run a command in a node; lisplab shell NODE\n  lisplab logs NODE                 what its programs say; lisplab capture\n  lisplab down {name}\n"
     ));
     Ok(Exit::Fine)
 }
 
+/// A file, or the name of one of topologies/.
+pub(crate) fn topology_path(topology: &str) -> PathBuf {
+    let path = Path::new(topology);
+    if path.is_file() || topology.contains(['/', '.']) {
+        path.to_owned()
+    } else {
+        conformance::home::topology_file(topology)
+    }
+}
+
+/// Reads `NAME=VALUE`.
+pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE like sites=50".to_owned()),
+    }
+}
+
 pub(crate) fn exec(args: &ExecArgs) -> std::process::ExitCode {
-    let result = find(args.lab.as_deref()).and_then(|lab| lab.exec(&args.node, &args.command));
+    ended(find(args.lab.as_deref()).and_then(|lab| enter(&lab, &args.node, &args.command)))
+}
+
+/// Runs a command in a node. The routers' own commands are found without their path: `xtr show map-cache`.
+pub(crate) fn enter(
+    lab: &NamedLab,
+    node: &str,
+    command: &[String],
+) -> Result<harness::Exit, LabError> {
+    let mut folders: Vec<PathBuf> = std::env::current_exe()
+        .ok()
+        .and_then(|lisplab| lisplab.parent().map(Path::to_owned))
+        .into_iter()
+        .collect();
+    folders.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    let path = std::env::join_paths(folders)
+        .map(|path| vec![("PATH".to_owned(), path)])
+        .unwrap_or_default();
+    lab.exec_with(node, command, &path)
+}
+
+/// The exit code of a command that ran in a node.
+pub(crate) fn ended(result: Result<harness::Exit, LabError>) -> std::process::ExitCode {
     match result {
         Ok(harness::Exit::Code(code)) => {
             std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
@@ -146,61 +198,120 @@ pub(crate) fn exec(args: &ExecArgs) -> std::process::ExitCode {
 }
 
 pub(crate) fn status(args: &StatusArgs) -> Exit {
-    finish(
-        find(args.name.as_deref())
-            .and_then(|lab| lab.status())
-            .map_err(of_lab)
-            .map(|status| {
-                if args.json {
-                    let mut text =
-                        serde_json::to_string_pretty(&status).expect("a status serializes");
-                    text.push('\n');
-                    super::print(&text);
-                    return Exit::Fine;
-                }
-                let mut text = format!(
-                    "{} ({}), up {} s, held by process {}\n",
-                    status.name, status.topology, status.uptime, status.holder
-                );
-                for node in &status.nodes {
-                    let services: Vec<String> = node
-                        .services
-                        .iter()
-                        .map(|service| match service.exit {
-                            None => format!("{} runs (pid {})", service.name, service.pid),
-                            Some(exit) => format!("{} ended: {exit}", service.name),
-                        })
-                        .collect();
-                    let role = node.role.as_deref().unwrap_or("-");
-                    text.push_str(&format!(
-                        "  {:<16} {role:<10} {}\n",
-                        node.name,
-                        services.join(", ")
-                    ));
-                }
-                for link in &status.links {
-                    let state = if link.up { "up" } else { "down" };
-                    text.push_str(&format!(
-                        "  {:<16} {} -- {} {state}\n",
-                        link.name, link.ends[0], link.ends[1]
-                    ));
-                }
-                super::print(&text);
-                Exit::Fine
-            }),
+    finish(try_status(args).map_err(of_lab))
+}
+
+fn try_status(args: &StatusArgs) -> Result<Exit, LabError> {
+    let registry = Registry::of("lisplab")?;
+    let names = match &args.name {
+        Some(name) => vec![name.clone()],
+        None => registry.names()?,
+    };
+    let mut all = Vec::new();
+    for name in &names {
+        match registry.open(name).and_then(|lab| lab.status()) {
+            Ok(status) => all.push(status),
+            // Of several, one may be going down just now.
+            Err(_) if args.name.is_none() && names.len() > 1 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if args.json {
+        match (&args.name, all.first()) {
+            (Some(_), Some(status)) => super::print_json(status),
+            _ => super::print_json(&all),
+        }
+        return Ok(Exit::Fine);
+    }
+    let text = match all.as_slice() {
+        [] => "no lab is up; make one with `lisplab up TOPOLOGY`\n".to_owned(),
+        [status] => describe(status),
+        several => several.iter().map(headline).collect(),
+    };
+    super::print(&text);
+    Ok(Exit::Fine)
+}
+
+fn headline(status: &Status) -> String {
+    let programs = status.nodes.iter().flat_map(|node| &node.services);
+    let running = programs
+        .clone()
+        .filter(|service| service.exit.is_none())
+        .count();
+    format!(
+        "{:<20} {}, up {} s, {} nodes, {running} of {} programs run, held by process {}\n",
+        status.name,
+        status.topology,
+        status.uptime,
+        status.nodes.len(),
+        programs.count(),
+        status.holder
     )
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = format!(
+        "{} ({}), up {} s, held by process {}\n",
+        status.name, status.topology, status.uptime, status.holder
+    );
+    for node in &status.nodes {
+        let services: Vec<String> = node
+            .services
+            .iter()
+            .map(|service| match service.exit {
+                None => format!("{} runs (pid {})", service.name, service.pid),
+                Some(exit) => format!("{} ended: {exit}", service.name),
+            })
+            .collect();
+        let role = node.role.as_deref().unwrap_or("-");
+        let line = format!("  {:<16} {role:<10} {}", node.name, services.join(", "));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    for link in &status.links {
+        let state = if link.up { "up" } else { "down" };
+        let damage: Vec<String> = link
+            .impair
+            .iter()
+            .map(|(key, value)| format!(" {key}={value}"))
+            .collect();
+        text.push_str(&format!(
+            "  {:<16} {} -- {} {state}{}\n",
+            link.name,
+            link.ends[0],
+            link.ends[1],
+            damage.concat()
+        ));
+    }
+    text
 }
 
 pub(crate) fn down(args: &DownArgs) -> Exit {
-    finish(
-        find(args.name.as_deref())
-            .and_then(NamedLab::down)
-            .map_err(of_lab)
-            .map(|()| Exit::Fine),
-    )
+    finish(try_down(args).map_err(of_lab))
 }
 
-fn find(name: Option<&str>) -> Result<NamedLab, LabError> {
+fn try_down(args: &DownArgs) -> Result<Exit, LabError> {
+    let registry = Registry::of("lisplab")?;
+    // What crashed labs left behind first: asking for such a one by its name is no mistake.
+    let cleaned = registry.clean()?;
+    for name in &cleaned {
+        super::print(&format!("removed what was left of {name}\n"));
+    }
+    if args.all {
+        for name in registry.names()? {
+            registry.open(&name)?.down()?;
+        }
+        return Ok(Exit::Fine);
+    }
+    match &args.name {
+        Some(name) if cleaned.contains(name) => {}
+        None if !cleaned.is_empty() && registry.names()?.is_empty() => {}
+        name => find(name.as_deref())?.down()?,
+    }
+    Ok(Exit::Fine)
+}
+
+pub(crate) fn find(name: Option<&str>) -> Result<NamedLab, LabError> {
     let registry = Registry::of("lisplab")?;
     match name {
         Some(name) => registry.open(name),
@@ -208,7 +319,7 @@ fn find(name: Option<&str>) -> Result<NamedLab, LabError> {
     }
 }
 
-fn of_lab(error: LabError) -> Problem {
+pub(crate) fn of_lab(error: LabError) -> Problem {
     let exit = if error.exit_code() == 2 {
         Exit::Input
     } else {
@@ -217,6 +328,6 @@ fn of_lab(error: LabError) -> Problem {
     (error.to_string(), exit)
 }
 
-fn finish(result: Result<Exit, Problem>) -> Exit {
+pub(crate) fn finish(result: Result<Exit, Problem>) -> Exit {
     result.unwrap_or_else(|(problem, exit)| complain(problem, exit))
 }

@@ -2,15 +2,20 @@
 
 mod bench;
 mod check;
+mod completion;
 mod coverage;
 mod dissect;
+mod doctor;
 mod graph;
+mod init;
 mod judge;
 mod lab;
+mod live;
 mod poor;
 mod progress;
 mod report;
 mod sabotage;
+mod schema;
 mod table;
 mod test;
 
@@ -45,10 +50,30 @@ enum Command {
     Exec(lab::ExecArgs),
     /// Show a lab that is up.
     Status(lab::StatusArgs),
-    /// Take a lab down.
+    /// Open a shell in a node of a lab that is up.
+    Shell(live::ShellArgs),
+    /// Show what the programs of a node said.
+    Logs(live::LogsArgs),
+    /// Show what passes the links of a lab, or write it to a file.
+    Capture(live::CaptureArgs),
+    /// Stop and start the programs of a node.
+    Restart(live::RestartArgs),
+    /// Send a signal to the programs of a node.
+    Kill(live::KillArgs),
+    /// Look at a link, pull its cable, damage it.
+    Link(live::LinkArgs),
+    /// Take a lab down, and remove what crashed ones left.
     Down(lab::DownArgs),
     /// Check topology files.
     Check(check::Args),
+    /// Write a commented topology to begin with.
+    Init(init::Args),
+    /// Print the JSON Schema of a file format, for editors.
+    Schema(schema::Args),
+    /// Say what this host can do, and what to change.
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell.
+    Completion(completion::Args),
     /// Measure.
     Bench(bench::Args),
     /// Run the cases against programs that are no LISP routers: nothing may pass.
@@ -86,7 +111,17 @@ pub(crate) fn run() -> ExitCode {
         // The exit code is the command's.
         Command::Exec(args) => return lab::exec(&args),
         Command::Status(args) => lab::status(&args),
+        Command::Shell(args) => return live::shell(&args),
+        Command::Logs(args) => live::logs(&args),
+        Command::Capture(args) => live::capture(&args),
+        Command::Restart(args) => live::restart(&args),
+        Command::Kill(args) => live::kill(&args),
+        Command::Link(args) => live::link(&args),
         Command::Down(args) => lab::down(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completion(args) => completion::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => return bench::run(&args),
@@ -106,7 +141,19 @@ pub(crate) fn complain(error: impl Display, exit: Exit) -> Exit {
 
 /// Writes to stdout; a closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// As [`print`], for octets; false when nobody reads any more.
+pub(crate) fn print_bytes(text: &[u8]) -> bool {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text).and_then(|()| out.flush()).is_ok()
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) {
+    let mut text = serde_json::to_string_pretty(value).expect("what is printed serializes");
+    text.push('\n');
+    print(&text);
 }

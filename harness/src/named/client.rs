@@ -1,5 +1,6 @@
 //! Commands to a named lab.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +23,7 @@ use crate::lab::{Clock, LabError};
 use crate::process::Exit;
 use crate::sys::netns::Namespace;
 use crate::sys::pidfd::PidFd;
+use crate::topology::Topology;
 
 /// A named lab that is up.
 #[derive(Debug)]
@@ -83,6 +85,19 @@ impl NamedLab {
     /// restart.
     pub fn logs(&self) -> PathBuf {
         self.directory.join("logs")
+    }
+
+    /// The network that it was made from.
+    ///
+    /// # Errors
+    /// The lab's own copy of it cannot be read.
+    pub fn topology(&self) -> Result<Topology, LabError> {
+        Topology::load(self.directory.join("topology.yaml")).map_err(|error| {
+            wrong(
+                format!("the lab's copy of its topology: {error}"),
+                "take the lab down and make it again",
+            )
+        })
     }
 
     fn ask(&self, request: &Request) -> Result<(Answer, Vec<OwnedFd>), LabError> {
@@ -149,6 +164,19 @@ impl NamedLab {
     /// # Errors
     /// There is no such node, or the command cannot be started.
     pub fn exec(&self, node: &str, argv: &[String]) -> Result<Exit, LabError> {
+        self.exec_with(node, argv, &[])
+    }
+
+    /// As [`NamedLab::exec`], with additions to the environment; a `PATH` among them is where the program is looked for.
+    ///
+    /// # Errors
+    /// As [`NamedLab::exec`].
+    pub fn exec_with(
+        &self,
+        node: &str,
+        argv: &[String],
+        environment: &[(String, OsString)],
+    ) -> Result<Exit, LabError> {
         let (program, arguments) = argv
             .split_first()
             .ok_or_else(|| wrong("no command was given", "name a program to run"))?;
@@ -168,7 +196,10 @@ impl NamedLab {
         }
         let hostname = node.to_owned();
         let mut command = Command::new(program);
-        command.args(arguments).current_dir("/run/node");
+        command
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/run/node");
         let prepare = move || {
             // SAFETY: default actions touch no handler.
             unsafe {

@@ -212,6 +212,8 @@ impl Holder {
         }
         let logs = directory.join("logs");
         fs::create_dir(&logs).map_err(|error| failed("making the directory of the logs", error))?;
+        fs::write(directory.join("topology.yaml"), &topology.expanded)
+            .map_err(|error| failed("writing the topology of the lab", error))?;
         let lab_options = LabOptions {
             capture: false,
             all_inline: !options.plain_cables,
@@ -446,7 +448,12 @@ impl Holder {
         let signal = Signal::try_from(signal)
             .map_err(|_| wrong(format!("{signal} is no signal"), "give one like TERM or 9"))?;
         for number in self.of_node(node)? {
-            self.services[number].1.signal(signal);
+            let handle = &self.services[number].1;
+            handle.signal(signal);
+            if signal == Signal::SIGKILL {
+                // Nothing can refuse it: whoever looks next finds it ended.
+                let _ = handle.wait(STOP);
+            }
         }
         Ok(())
     }

@@ -4,4 +4,4 @@ mod reader;
 mod writer;
 
 pub use reader::{CaptureFile, CaptureFileError, read};
-pub use writer::write;
+pub use writer::{Writer, write};

@@ -23,28 +23,28 @@ const EPB_FLAGS: u16 = 2;
 pub fn write(to: impl Write, interfaces: &[Arc<Interface>], packets: &[Packet]) -> io::Result<()> {
     let mut writer = Writer::new(io::BufWriter::new(to), interfaces)?;
     for packet in packets {
-        let number = interfaces
-            .iter()
-            .position(|interface| *interface == packet.interface)
-            .ok_or_else(|| {
-                let what = format!("packet {} is of an unlisted interface", packet.number);
-                io::Error::new(io::ErrorKind::InvalidInput, what)
-            })?;
-        writer.packet(number as u32, packet)?;
+        writer.packet(packet)?;
     }
-    writer.to.flush()
+    writer.flush()
 }
 
-/// A pcapng file that is being written.
-struct Writer<W: Write> {
+/// A pcapng file that is being written, packet by packet.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
     to: W,
+    interfaces: Vec<Arc<Interface>>,
     block: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
-    fn new(to: W, interfaces: &[Arc<Interface>]) -> io::Result<Writer<W>> {
+    /// Begins a file with packets of these interfaces.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn new(to: W, interfaces: &[Arc<Interface>]) -> io::Result<Writer<W>> {
         let mut writer = Writer {
             to,
+            interfaces: interfaces.to_vec(),
             block: Vec::new(),
         };
         let block = &mut writer.block;
@@ -77,8 +77,19 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Writes a packet of interface number `interface`.
-    fn packet(&mut self, interface: u32, packet: &Packet) -> io::Result<()> {
+    /// Appends a packet.
+    ///
+    /// # Errors
+    /// Those of `to`. A packet of an interface that the file does not have is an `InvalidInput` error.
+    pub fn packet(&mut self, packet: &Packet) -> io::Result<()> {
+        let interface = self
+            .interfaces
+            .iter()
+            .position(|interface| *interface == packet.interface)
+            .ok_or_else(|| {
+                let what = format!("packet {} is of an unlisted interface", packet.number);
+                io::Error::new(io::ErrorKind::InvalidInput, what)
+            })? as u32;
         let block = &mut self.block;
         block.extend(interface.to_le_bytes());
         block.extend(((packet.time_ns >> 32) as u32).to_le_bytes());
@@ -102,6 +113,14 @@ impl<W: Write> Writer<W> {
             option(block, 0, &[]);
         }
         self.finish_block(ENHANCED_PACKET)
+    }
+
+    /// Hands on what was written so far.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 
     fn finish_block(&mut self, kind: u32) -> io::Result<()> {

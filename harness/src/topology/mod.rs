@@ -26,6 +26,10 @@ pub use error::{Position, Problem, TopologyError};
 /// The version of the form that is read here (`format: 1`).
 pub const FORMAT: u64 = 1;
 
+/// The JSON Schema of topology files, for editors. What needs more than one value (a link to a node that is not there, an
+/// address given twice) only [`Topology::load`] finds.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 /// A network: nodes and links between them.
 #[derive(Clone, Debug)]
 pub struct Topology {
@@ -39,6 +43,9 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// The file that it was read from.
     pub source: Option<PathBuf>,
+    /// The whole topology as one text of the same form, with includes, parameters and repetitions carried out:
+    /// [`Topology::parse`] reads it back.
+    pub expanded: String,
 }
 
 /// What a node is.
@@ -277,7 +284,8 @@ impl Topology {
             // What was not filled in would only be reported once more.
             return Err(TopologyError::new(sources, problems));
         }
-        let topology = reader::read(&tree, &mut problems);
+        let mut topology = reader::read(&tree, &mut problems);
+        topology.expanded = tree.to_text();
         check::check(&topology, &mut problems);
         if problems.is_empty() {
             Ok(topology)

@@ -23,6 +23,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> Topology {
         nodes: Vec::new(),
         links: Vec::new(),
         source: None,
+        expanded: String::new(),
     };
     let Some(mut top) = Section::open(tree, "topology", problems) else {
         return topology;

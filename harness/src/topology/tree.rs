@@ -3,7 +3,7 @@
 //! Reading into a tree first, and only then into the types, lets one pass report every problem of a file with line and
 //! column, and lets parameters be filled in before anything is interpreted.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -72,6 +72,63 @@ impl Tree {
                         .hint("check indentation, quotes and brackets on this line and the one before")
                 }
             })
+    }
+
+    /// The tree as YAML again, one line for each entry of its two outer levels.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        match &self.value {
+            Value::Map(entries) => {
+                for (key, tree) in entries {
+                    match &tree.value {
+                        Value::Map(inner) if !inner.is_empty() => {
+                            let _ = writeln!(text, "{}:", quoted(&key.name));
+                            for (key, tree) in inner {
+                                let _ = write!(text, "  {}: ", quoted(&key.name));
+                                tree.flow(&mut text);
+                                text.push('\n');
+                            }
+                        }
+                        _ => {
+                            let _ = write!(text, "{}: ", quoted(&key.name));
+                            tree.flow(&mut text);
+                            text.push('\n');
+                        }
+                    }
+                }
+            }
+            _ => self.flow(&mut text),
+        }
+        text
+    }
+
+    /// Appends the value in flow style, which is JSON.
+    fn flow(&self, text: &mut String) {
+        match &self.value {
+            Value::Null => text.push_str("null"),
+            Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
+            Value::Number(number) => {
+                let _ = write!(text, "{number}");
+            }
+            Value::Text(value) => text.push_str(&quoted(value)),
+            Value::List(items) => {
+                text.push('[');
+                for (number, item) in items.iter().enumerate() {
+                    text.push_str(if number > 0 { ", " } else { "" });
+                    item.flow(text);
+                }
+                text.push(']');
+            }
+            Value::Map(entries) => {
+                text.push('{');
+                for (number, (key, tree)) in entries.iter().enumerate() {
+                    text.push_str(if number > 0 { ", " } else { "" });
+                    let _ = write!(text, "{}: ", quoted(&key.name));
+                    tree.flow(text);
+                }
+                text.push('}');
+            }
+        }
     }
 
     /// What kind of value this is, for "expected ..., found ...".
@@ -230,4 +287,9 @@ impl<'de> Visitor<'de> for RawVisitor {
         }
         Ok(Raw::Map(entries))
     }
+}
+
+/// In double quotes, whose escapes YAML shares with JSON.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

@@ -1,0 +1,169 @@
+//! `lisplab capture`: what passes the links of a lab, as text or into a file.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use conformance::edition::Edition;
+use conformance::trace::Trace;
+use harness::named::NamedCapture;
+use harness::pcapng::Writer;
+use harness::{Direction, LabError, Packet};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::Which;
+use crate::cli::lab::{find, finish, of_lab};
+use crate::cli::{Exit, print_bytes};
+
+/// How long one look at the rings waits for a packet: within it an interrupt is noticed.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CaptureArgs {
+    #[command(flatten)]
+    which: Which,
+    /// The links; all of them if none is given.
+    #[arg(value_name = "LINK")]
+    links: Vec<String>,
+    /// Write a pcapng file instead of text.
+    #[arg(long, short, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// End after so many packets.
+    #[arg(long, short, value_name = "PACKETS")]
+    count: Option<u64>,
+    /// Also what is no IP, such as ARP.
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn capture(args: &CaptureArgs) -> Exit {
+    finish(
+        find(args.which.lab.as_deref())
+            .map_err(of_lab)
+            .and_then(|lab| {
+                let name = lab.name().to_owned();
+                // Before the capture's thread exists, which inherits the mask: the signals come to the descriptor alone.
+                let signals = signals().map_err(|error| {
+                    of_lab(LabError::Remote {
+                        message: format!("waiting for an interrupt: {error}"),
+                        exit_code: 3,
+                    })
+                })?;
+                let mut out = match &args.write {
+                    None => None,
+                    Some(path) => {
+                        let file = File::create(path).map_err(|error| {
+                            let problem = format!("cannot write {}: {error}", path.display());
+                            (problem, Exit::Input)
+                        })?;
+                        Some(BufWriter::new(file))
+                    }
+                };
+                let capture = lab.capture(&args.links).map_err(of_lab)?;
+                let result = match out.take() {
+                    Some(file) => Writer::new(file, capture.interfaces()).and_then(|mut writer| {
+                        let counted = follow(&name, capture, &signals, args.count, |packet| {
+                            writer.packet(packet)?;
+                            Ok(true)
+                        })?;
+                        writer.flush()?;
+                        Ok(counted)
+                    }),
+                    None => {
+                        let mut start = None;
+                        follow(&name, capture, &signals, args.count, |packet| {
+                            Ok(line(packet, &mut start, args.all))
+                        })
+                    }
+                };
+                let (packets, lost) =
+                    result.map_err(|error| (format!("the capture ends: {error}"), Exit::Input))?;
+                let into = args
+                    .write
+                    .as_ref()
+                    .map(|path| format!(" into {}", path.display()))
+                    .unwrap_or_default();
+                eprintln!("{packets} packets{into}");
+                if lost > 0 {
+                    eprintln!("{lost} more were lost by the capture: this host is too busy");
+                }
+                Ok(Exit::Fine)
+            }),
+    )
+}
+
+fn signals() -> nix::Result<SignalFd> {
+    let mut wanted = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        wanted.add(signal);
+    }
+    wanted.thread_block()?;
+    SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC)
+}
+
+/// Gives each packet to `take`, until a signal comes, the lab ends, the count is full or `take` returns false. How many
+/// packets, and how many were lost.
+fn follow(
+    lab: &str,
+    mut capture: NamedCapture,
+    signals: &SignalFd,
+    count: Option<u64>,
+    mut take: impl FnMut(&Packet) -> std::io::Result<bool>,
+) -> std::io::Result<(u64, u64)> {
+    let mut taken = 0;
+    let mut give = |packets: &[Packet]| -> std::io::Result<bool> {
+        for packet in packets {
+            if count.is_some_and(|count| taken >= count) {
+                return Ok(false);
+            }
+            if !take(packet)? {
+                return Ok(false);
+            }
+            taken += 1;
+        }
+        Ok(count.is_none_or(|count| taken < count))
+    };
+    loop {
+        let packets = capture.next(LOOK);
+        let quiet = packets.is_empty();
+        if !give(&packets)? {
+            return Ok((taken, 0));
+        }
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let interrupted = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        if interrupted || (quiet && find(Some(lab)).is_err()) {
+            let (packets, drops) = capture.finish();
+            give(&packets)?;
+            return Ok((taken, drops.iter().map(|drop| drop.packets).sum()));
+        }
+    }
+}
+
+/// Prints a packet; false when nobody reads any more.
+fn line(packet: &Packet, start: &mut Option<u64>, all: bool) -> bool {
+    let start = *start.get_or_insert(packet.time_ns);
+    let trace = Trace::from_packets(vec![packet.clone()], Edition::default());
+    let Some(seen) = trace.iter().next() else {
+        return true;
+    };
+    if seen.ip().is_none() && !all {
+        return true;
+    }
+    let seconds = packet.time_ns.saturating_sub(start) as f64 / 1e9;
+    let way = match packet.direction {
+        Direction::Unknown => packet.link().to_owned(),
+        _ => format!(
+            "{}: {} -> {}",
+            packet.link(),
+            packet.from_node().unwrap_or("?"),
+            packet.to_node().unwrap_or("?")
+        ),
+    };
+    let number = packet.number;
+    let summary = seen.summary();
+    print_bytes(format!("{number:>5} {seconds:11.6} {way:<32} {summary}\n").as_bytes())
+}

@@ -1,0 +1,26 @@
+//! `lisplab schema`.
+
+use super::{Exit, print};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "In a file, for editors with the YAML language server: # yaml-language-server: $schema=topology.schema.json"
+)]
+pub(crate) struct Args {
+    /// Of what.
+    #[arg(value_enum, default_value_t = Of::Topology)]
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Of {
+    /// A topology file.
+    Topology,
+}
+
+pub(crate) fn run(args: &Args) -> Exit {
+    print(match args.of {
+        Of::Topology => harness::topology::SCHEMA,
+    });
+    Exit::Fine
+}

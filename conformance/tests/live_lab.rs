@@ -1,0 +1,358 @@
+//! The commands of a lab that stays, as a user types them.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn lisplab(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lisplab"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("lisplab starts")
+}
+
+/// Standard output of a command that must end with this exit code.
+#[track_caller]
+fn expect(code: i32, arguments: &[&str]) -> String {
+    let output = lisplab(arguments);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "lisplab {arguments:?}: {words}"
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], words: &str) {
+    let output = lisplab(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "lisplab {arguments:?}: {said}"
+    );
+    assert!(said.contains(words), "lisplab {arguments:?}: {said}");
+}
+
+/// A lab that is taken down whatever happens.
+struct Lab(String);
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = lisplab(&["down", &self.0]);
+    }
+}
+
+/// None where namespaces are forbidden and the caller of the tests accepts that.
+fn up(topology: &str, name: &str, more: &[&str]) -> Option<Lab> {
+    let name = format!("{name}-{}", std::process::id());
+    let mut arguments = vec!["up", topology, "--name", &name];
+    arguments.extend(more);
+    let output = lisplab(&arguments);
+    if output.status.code() == Some(3) && std::env::var_os("LISPLAB_SKIP_WITHOUT_NETNS").is_some() {
+        return None;
+    }
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(Lab(name))
+}
+
+#[test]
+fn a_network_is_looked_into_and_broken() {
+    let Some(lab) = up("two-sites", "live", &[]) else {
+        return;
+    };
+    let name = lab.0.as_str();
+    let status = |program: &str| -> Value {
+        let status: Value =
+            serde_json::from_str(&expect(0, &["status", name, "--json"])).expect("JSON");
+        let nodes = status["nodes"].as_array().expect("nodes").clone();
+        nodes
+            .into_iter()
+            .find(|node| node["name"] == program)
+            .expect("the node")["services"][0]
+            .clone()
+    };
+    assert!(status("xtr-a")["exit"].is_null(), "it runs");
+
+    // A capture of a link while a host reaches the other site.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("core.pcapng");
+    let file = file.to_str().expect("a path");
+    let text = Command::new(env!("CARGO_BIN_EXE_lisplab"))
+        .args(["capture", "--lab", name, "core-a", "--count", "6"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("lisplab starts");
+    let written = Command::new(env!("CARGO_BIN_EXE_lisplab"))
+        .args(["capture", "--lab", name, "--count", "12", "-w", file])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("lisplab starts");
+    // Pings go on until both captures have what they wait for.
+    let (mut text, mut written) = (Some(text), Some(written));
+    let mut seen = String::new();
+    for _ in 0..200 {
+        let reached = [
+            "exec",
+            "--lab",
+            name,
+            "host-a",
+            "--",
+            "ping",
+            "-c1",
+            "-W2",
+            "10.2.0.10",
+        ];
+        expect(0, &reached);
+        if let Some(child) = &mut text
+            && child.try_wait().expect("a state").is_some()
+        {
+            let output = text
+                .take()
+                .expect("a child")
+                .wait_with_output()
+                .expect("its output");
+            seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        }
+        if let Some(child) = &mut written
+            && child.try_wait().expect("a state").is_some()
+        {
+            written = None;
+        }
+        if text.is_none() && written.is_none() {
+            break;
+        }
+    }
+    for mut child in text.into_iter().chain(written) {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("a capture did not see 200 pings");
+    }
+    assert!(seen.contains("core-a: xtr-a -> core"), "{seen}");
+    assert!(seen.contains("data [10.1.0.10 > 10.2.0.10"), "{seen}");
+    let fields = expect(0, &["dissect", file]);
+    assert!(fields.contains("core-a@"), "{fields}");
+
+    // The picture has what the routers know.
+    let picture = expect(0, &["graph", name, "--mermaid"]);
+    assert!(picture.contains("10.2.0.0/24 via 192.0.2.6"), "{picture}");
+    assert!(
+        picture.contains("registered 10.1.0.0/24 at 192.0.2.2"),
+        "{picture}"
+    );
+    assert!(expect(0, &["graph", name]).starts_with("<svg"));
+
+    // The routers' own commands are found inside.
+    let cache = expect(
+        0,
+        &[
+            "exec",
+            "--lab",
+            name,
+            "xtr-a",
+            "--",
+            "xtr",
+            "show",
+            "map-cache",
+            "--json",
+        ],
+    );
+    assert!(cache.contains("10.2.0.0/24"), "{cache}");
+
+    // Links.
+    expect(
+        0,
+        &[
+            "link",
+            "--lab",
+            name,
+            "core-a",
+            "set",
+            "loss=100%",
+            "dup=1%",
+            "seed=7",
+        ],
+    );
+    let link = expect(0, &["link", "--lab", name, "core-a"]);
+    assert!(link.contains("loss=100% duplicate=1% seed=7"), "{link}");
+    expect(
+        1,
+        &[
+            "exec",
+            "--lab",
+            name,
+            "host-a",
+            "--",
+            "ping",
+            "-c1",
+            "-W1",
+            "10.2.0.10",
+        ],
+    );
+    expect(0, &["link", "--lab", name, "core-a", "set", "loss=none"]);
+    expect(
+        0,
+        &[
+            "exec",
+            "--lab",
+            name,
+            "host-a",
+            "--",
+            "ping",
+            "-c1",
+            "-W2",
+            "10.2.0.10",
+        ],
+    );
+    expect(0, &["link", "--lab", name, "site-b", "down"]);
+    expect(
+        1,
+        &[
+            "exec",
+            "--lab",
+            name,
+            "host-a",
+            "--",
+            "ping",
+            "-c1",
+            "-W1",
+            "10.2.0.10",
+        ],
+    );
+    expect(0, &["link", "--lab", name, "site-b", "up"]);
+    refused(
+        &["link", "--lab", name, "core-a", "set", "frob=1"],
+        "unknown key `frob`",
+    );
+    refused(
+        &["link", "--lab", name, "core-a", "set", "loss"],
+        "WHAT=VALUE",
+    );
+    refused(
+        &["link", "--lab", name, "nowhere", "down"],
+        "site-a, site-b, core-a",
+    );
+    refused(
+        &["capture", "--lab", name, "nowhere"],
+        "site-a, site-b, core-a",
+    );
+
+    // Programs.
+    expect(0, &["kill", "--lab", name, "xtr-a", "-9"]);
+    assert!(!status("xtr-a")["exit"].is_null(), "it was killed");
+    expect(0, &["restart", "--lab", name, "xtr-a"]);
+    assert!(status("xtr-a")["exit"].is_null(), "it runs again");
+    expect(0, &["kill", "xtr-a", "-HUP", "--lab", name]);
+    let logs = expect(0, &["logs", "--lab", name, "xtr-a"]);
+    assert!(logs.contains("==> xtr, start 2 <=="), "{logs}");
+    let last = expect(0, &["logs", "--lab", name, "msmr", "-n", "1"]);
+    assert_eq!(last.lines().count(), 1, "{last}");
+    refused(
+        &["kill", "--lab", name, "xtr-a", "-WURST"],
+        "expected a signal",
+    );
+    refused(&["restart", "--lab", name, "core"], "has no program");
+    refused(
+        &["logs", "--lab", name, "host-a"],
+        "those that have: xtr-a, xtr-b, msmr",
+    );
+    refused(&["logs", "--lab", name, "nobody"], "the nodes are host-a");
+    refused(&["exec", "--lab", name, "nobody", "--", "true"], "nobody");
+    refused(&["up", "two-sites", "--name", name], "is up");
+
+    expect(0, &["down", name]);
+    refused(&["status", name], "no lab with the name");
+}
+
+#[test]
+fn what_a_crash_left_is_removed_by_name() {
+    let Some(lab) = up("n-sites", "crash", &["--bare", "--set", "sites=1"]) else {
+        return;
+    };
+    let name = lab.0.as_str();
+    let status: Value =
+        serde_json::from_str(&expect(0, &["status", name, "--json"])).expect("JSON");
+    assert_eq!(
+        status["nodes"].as_array().map(Vec::len),
+        Some(4),
+        "one site"
+    );
+    let holder = status["holder"].as_i64().expect("a process id");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(holder).expect("a process id"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("the holder dies");
+    while nix::sys::signal::kill(pid, None).is_ok() && is_running(holder) {
+        std::thread::yield_now();
+    }
+    // Another command may have cleaned up first; asking twice is the mistake.
+    let first = lisplab(&["down", name]);
+    assert!(matches!(first.status.code(), Some(0 | 2)));
+    refused(&["down", name], "no lab with the name");
+}
+
+/// Whether a process is there and not only waits to be reaped.
+fn is_running(pid: i64) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    })
+}
+
+#[test]
+fn an_example_is_written_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("mine.yaml");
+    let file = file.to_str().expect("a path");
+    expect(0, &["init", file]);
+    expect(0, &["check", file]);
+    let found: Value = serde_json::from_str(&expect(0, &["check", "--json", file])).expect("JSON");
+    assert_eq!(found[0]["nodes"], 6);
+    refused(&["init", file], "is there already");
+    assert!(Path::new(file).is_file());
+    assert_eq!(
+        expect(0, &["init"]),
+        std::fs::read_to_string(file).expect("readable")
+    );
+}
+
+#[test]
+fn schemas_and_completions_are_printed() {
+    let schema: Value = serde_json::from_str(&expect(0, &["schema"])).expect("JSON");
+    assert_eq!(schema["title"], "Topology");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            expect(0, &["completion", shell]).contains("lisplab"),
+            "{shell}"
+        );
+    }
+    refused(&["graph", "topologies/none.yaml"], "cannot be read");
+    refused(&["up", "no-such-topology"], "cannot be read");
+    refused(&["up", "n-sites", "--set", "sites"], "NAME=VALUE");
+    refused(
+        &["check", "n-sites", "--set", "sits=2"],
+        "did you mean `sites`?",
+    );
+}
+
+#[test]
+fn the_doctor_says_whether_labs_run() {
+    let output = lisplab(&["doctor", "--json"]);
+    match output.status.code() {
+        Some(0) => {
+            let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            assert_eq!(found["healthy"], true);
+        }
+        Some(3) => {}
+        other => panic!("{other:?}"),
+    }
+}
