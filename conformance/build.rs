@@ -1,5 +1,6 @@
 //! Makes two tables of the requirement catalogue: the file texts, so that the program needs no checkout to know them,
-//! and the sorted ids, so that a case that names an unknown id does not compile.
+//! and the sorted ids, so that a case that names an unknown id does not compile. And one of the files that the suite reads at
+//! run time (topologies, adapters, baselines), for where there is no checkout.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,48 @@ fn main() {
     table.push(']');
     std::fs::write(out.join("catalogue_sources.rs"), sources).expect("OUT_DIR is writable");
     std::fs::write(out.join("catalogue_ids.rs"), table).expect("OUT_DIR is writable");
+    std::fs::write(out.join("carried_files.rs"), carried(&root)).expect("OUT_DIR is writable");
+}
+
+/// `(path in the checkout, text)` of every file that is read at run time.
+fn carried(root: &Path) -> String {
+    let checkout = root.parent().expect("the crate is in the checkout");
+    let mut table = String::from("&[\n");
+    for folder in [
+        "topologies",
+        "conformance/implementations",
+        "conformance/baselines",
+    ] {
+        let folder = checkout.join(folder);
+        println!("cargo::rerun-if-changed={}", folder.display());
+        for file in all_files(&folder) {
+            let inside = file.strip_prefix(checkout).expect("it was found there");
+            writeln!(
+                table,
+                "({:?}, include_str!({:?})),",
+                inside.display().to_string(),
+                file.display().to_string()
+            )
+            .expect("a String takes all");
+        }
+    }
+    table.push(']');
+    table
+}
+
+/// All files below a folder, sorted; none if there is no such folder.
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("the folder is readable").path();
+        if path.is_dir() {
+            files.extend(all_files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {

@@ -1,4 +1,9 @@
-//! The record of a run: `results.json`, and `result.json` of each evidence folder (docs/formats.md).
+//! The record of a run: `results.json`, or one file a case in `results.d`, and `result.json` of each evidence folder
+//! (docs/formats.md).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +23,9 @@ pub struct Results {
     /// What the implementation says of its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The kernel that it ran on: name and release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     /// Which texts decide.
     pub edition: Edition,
     /// Whether a broken SHOULD fails.
@@ -31,6 +39,119 @@ pub struct Results {
     pub started: u64,
     /// By id.
     pub cases: Vec<CaseResult>,
+}
+
+/// Where runs that have a process for each case leave their results: one file a case, of the same format.
+const PARTS: &str = "results.d";
+/// A file beyond this size is refused rather than read.
+const SIZE_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// Results that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {problem}\n  hint: give the folder that `lisplab test --out DIR` wrote")]
+pub struct ReadError {
+    /// The file.
+    pub file: String,
+    /// What was expected and what was found.
+    pub problem: String,
+}
+
+impl Results {
+    /// Writes `results.json`.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        write_json(&folder.join("results.json"), self)
+    }
+
+    /// Writes the results of one case beside those that other processes write.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written.
+    pub fn write_part(&self, folder: &Path, name: &str) -> io::Result<()> {
+        let parts = folder.join(PARTS);
+        fs::create_dir_all(&parts)?;
+        write_json(&parts.join(format!("{name}.json")), self)
+    }
+
+    /// Reads everything that a run left in a folder: `results.json`, and what is in `results.d`. A file can be given as well.
+    ///
+    /// # Errors
+    /// There is neither, or a file is not what was expected.
+    pub fn read(folder: &Path) -> Result<Vec<Results>, ReadError> {
+        if !folder.is_dir() {
+            return Ok(vec![Results::read_file(folder)?]);
+        }
+        let mut files: Vec<PathBuf> = fs::read_dir(folder.join(PARTS))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "json"))
+            .collect();
+        files.sort();
+        let whole = folder.join("results.json");
+        if whole.exists() || files.is_empty() {
+            files.insert(0, whole);
+        }
+        let mut all: Vec<Results> = Vec::new();
+        for file in &files {
+            let next = Results::read_file(file)?;
+            match all.iter_mut().find(|first| first.is_of_one_run_with(&next)) {
+                Some(first) => {
+                    first.started = first.started.min(next.started);
+                    first.cases.extend(next.cases);
+                }
+                None => all.push(next),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether both were run in the same way: then they are parts of one.
+    fn is_of_one_run_with(&self, other: &Results) -> bool {
+        let head = |results: &Results| Results {
+            started: 0,
+            cases: Vec::new(),
+            ..results.clone()
+        };
+        head(self) == head(other)
+    }
+
+    fn read_file(file: &Path) -> Result<Results, ReadError> {
+        let wrong = |problem: String| ReadError {
+            file: file.display().to_string(),
+            problem,
+        };
+        let unreadable = |error: io::Error| wrong(format!("cannot be read: {error}"));
+        let size = fs::metadata(file).map_err(unreadable)?.len();
+        if size > SIZE_LIMIT {
+            return Err(wrong(format!(
+                "expected at most {SIZE_LIMIT} octets, found {size}"
+            )));
+        }
+        let text = fs::read(file).map_err(unreadable)?;
+        let results: Results = serde_json::from_slice(&text)
+            .map_err(|error| wrong(format!("not a results file: {error}")))?;
+        if results.format != RESULTS_FORMAT {
+            return Err(wrong(format!(
+                "expected format {RESULTS_FORMAT}, found {}",
+                results.format
+            )));
+        }
+        Ok(results)
+    }
+}
+
+/// Writes a record whole or not at all: a reader may look at any time.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    text.push('\n');
+    let new = path.with_extension("json.new");
+    fs::write(&new, text)?;
+    fs::rename(new, path)
 }
 
 /// One case.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::baseline::Baseline;
 use crate::catalogue::Coverage;
 use crate::implementation::{Build, Implementation, build_from_checkout};
-use crate::results::{CaseResult, RESULTS_FORMAT, Results};
+use crate::results::{RESULTS_FORMAT, Results};
 use crate::runner::{Options, Progress, Run, run_all};
 
 /// Brings our own programs up to date, where this is a checkout with cargo.
@@ -36,23 +36,36 @@ pub fn run(
     baseline: &Baseline,
     progress: &dyn Progress,
 ) -> Results {
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let mut cases: Vec<CaseResult> = run_all(runs, options.jobs, progress);
-    for case in &mut cases {
+    let mut results = results(options);
+    results.cases = run_all(runs, options.jobs, progress);
+    for case in &mut results.cases {
         baseline.apply(case);
     }
+    results
+}
+
+/// The results of a run that begins now.
+pub fn results(options: &Options) -> Results {
     Results {
         format: RESULTS_FORMAT,
         implementation: options.implementation.name.clone(),
         version: options.implementation.version(),
+        kernel: kernel(),
         edition: options.edition,
         strict: options.strict,
         seed: options.seed,
-        started,
-        cases,
+        started: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        cases: Vec::new(),
     }
+}
+
+/// "Linux 6.18.0": what differs between machines that run parts of one suite. Nothing that names the machine.
+fn kernel() -> Option<String> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+    let (name, release) = (read("ostype")?, read("osrelease")?);
+    Some(format!("{} {}", name.trim(), release.trim()))
 }
 
 /// How much of the catalogue this suite judges.

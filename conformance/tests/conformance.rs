@@ -1,9 +1,11 @@
 //! The conformance cases as tests: `cargo test`, and `cargo nextest run` with a process for each.
 //!
 //! Listing needs no privilege and writes nothing. Where namespaces cannot be made, one failure says what is missing;
-//! with LISPLAB_SKIP_WITHOUT_NETNS=1 the cases are listed as ignored instead.
+//! with LISPLAB_SKIP_WITHOUT_NETNS=1 the cases are listed as ignored instead. LISPLAB_IMPLEMENTATION, LISPLAB_EDITION and
+//! LISPLAB_OUT say what `lisplab test` is told by --implementation, --edition and --out (docs/spreading.md).
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +13,7 @@ use conformance::baseline::Baseline;
 use conformance::case::{self, Case};
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
+use conformance::results::Results;
 use conformance::runner::{Options, Run, default_jobs, longest_first, run_case};
 use conformance::{home, suite};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
         .iter()
         .any(|case| !case.slow || arguments.ignored || arguments.include_ignored);
     let suite = if runnable {
-        Suite::new().map(Arc::new)
+        Suite::new(arguments.ignored || arguments.include_ignored).map(Arc::new)
     } else {
         Err("only slow cases were asked for".to_owned())
     };
@@ -95,22 +98,44 @@ fn fail(problem: &str) -> Failed {
     problem.into()
 }
 
+/// LISPLAB_EDITION, in the words of `lisplab test --edition`.
+fn edition() -> Result<Edition, String> {
+    match std::env::var("LISPLAB_EDITION") {
+        Ok(name) => clap::ValueEnum::from_str(&name, true)
+            .map_err(|_| format!("LISPLAB_EDITION: expected 6830 or 9300, found {name:?}")),
+        Err(_) => Ok(Edition::default()),
+    }
+}
+
 struct Suite {
     options: Options,
+    /// What the results of all cases have in common.
+    results: Results,
     baseline: Baseline,
     built: OnceLock<Result<(), String>>,
 }
 
 impl Suite {
-    fn new() -> Result<Suite, String> {
+    /// `slow`: long cases were asked for.
+    fn new(slow: bool) -> Result<Suite, String> {
         let implementation =
             std::env::var("LISPLAB_IMPLEMENTATION").unwrap_or_else(|_| "lisplab".to_owned());
         let implementation =
             Implementation::load(&implementation).map_err(|error| error.to_string())?;
-        let out = home::checkout().join("target").join("lisplab-cargo-test");
+        let out = match std::env::var_os("LISPLAB_OUT") {
+            Some(out) => {
+                std::path::absolute(out).map_err(|error| format!("LISPLAB_OUT: {error}"))?
+            }
+            None => home::checkout()
+                .map(Path::to_owned)
+                .or_else(|| std::env::current_dir().ok())
+                .ok_or("there is neither a checkout nor a working folder; set LISPLAB_OUT")?
+                .join("target")
+                .join("lisplab-cargo-test"),
+        };
         let options = Options {
             implementation,
-            edition: Edition::default(),
+            edition: edition()?,
             strict: false,
             seed: 1,
             out,
@@ -118,8 +143,15 @@ impl Suite {
             keep: false,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
                 .is_some_and(|value| value == "1"),
-            slow: false,
+            slow,
         };
+        std::fs::create_dir_all(&options.out).map_err(|error| {
+            format!(
+                "{}: {error}\n  hint: set LISPLAB_OUT to a folder that can be written",
+                options.out.display()
+            )
+        })?;
+        let results = suite::results(&options);
         let baseline = Baseline::of(&options.implementation.name)?;
         let built = OnceLock::new();
         // Before the user namespace: cargo is the user's.
@@ -127,6 +159,7 @@ impl Suite {
         harness::host::enter().map_err(|error| error.to_string())?;
         Ok(Suite {
             options,
+            results,
             baseline,
             built,
         })
@@ -144,6 +177,13 @@ impl Suite {
         };
         let mut result = run_case(&run, &|_| {});
         self.baseline.apply(&mut result);
+        // One file a case: each may be a process of its own, on a machine of its own. `lisplab report` reads them as one run.
+        let part = Results {
+            cases: vec![result.clone()],
+            ..self.results.clone()
+        };
+        part.write_part(&self.options.out, &run.folder())
+            .map_err(|error| fail(&format!("{}: {error}", self.options.out.display())))?;
         if result.is_expected() {
             return Ok(());
         }

@@ -294,7 +294,9 @@ fn evidence_outside_of_the_run_is_not_read() {
             r#"{{"format": 1, "implementation": "x", "edition": "6830", "cases": [{{"id": "a", "verdict": "pass", "expected": "pass", "requirements": [], "duration_ms": 1, "evidence": "{evidence}"}}]}}"#
         );
         std::fs::write(folder.path().join("run/results.json"), text).unwrap();
-        let run = report::load(&folder.path().join("run"), folder.path()).unwrap();
+        let run = report::load(&folder.path().join("run"), folder.path())
+            .unwrap()
+            .remove(0);
         assert!(run.cases[0].evidence.logs.is_empty(), "{evidence}");
         assert_eq!(run.cases[0].evidence.problems.len(), 1, "{evidence}");
     }
@@ -303,7 +305,9 @@ fn evidence_outside_of_the_run_is_not_read() {
 #[test]
 fn logs_and_the_network_come_from_the_evidence() {
     let samples = Samples::new();
-    let run = report::load(&samples.path("lisplab"), &samples.path("")).unwrap();
+    let run = report::load(&samples.path("lisplab"), &samples.path(""))
+        .unwrap()
+        .remove(0);
     let case = run
         .cases
         .iter()

@@ -119,8 +119,7 @@ fn program(name: &str, subcommand: Option<&str>, passed: &Passed, knows_json: bo
 }
 
 fn optimised(name: &str) -> Result<PathBuf, String> {
-    let manifest = home::checkout().join("Cargo.toml");
-    if !manifest.is_file() {
+    let Some(checkout) = home::checkout() else {
         let beside = std::env::current_exe()
             .ok()
             .and_then(|executable| Some(executable.parent()?.join(name)));
@@ -129,7 +128,7 @@ fn optimised(name: &str) -> Result<PathBuf, String> {
                 "the program {name} is not beside lisplab, and this is no checkout to build it from"
             )
         });
-    }
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
@@ -142,9 +141,9 @@ fn optimised(name: &str) -> Result<PathBuf, String> {
             name,
             "--manifest-path",
         ])
-        .arg(&manifest);
+        .arg(checkout.join("Cargo.toml"));
     // Beside the checkout's other results, also when we run from elsewhere.
-    let target = home::checkout().join("target");
+    let target = checkout.join("target");
     command.arg("--target-dir").arg(&target);
     let status = command
         .status()

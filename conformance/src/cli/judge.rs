@@ -1,6 +1,6 @@
 //! `lisplab judge`: verdicts from saved packets.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use conformance::baseline::Baseline;
 use conformance::edition::Edition;
@@ -99,49 +99,62 @@ fn judge_file(file: &Path, args: &Args) -> Result<Exit, String> {
 }
 
 fn judge_run(folder: &Path, as_json: bool) -> Result<Exit, String> {
-    let file = folder.join("results.json");
-    if !file.is_file() {
+    if folder.join("trace.json").is_file() {
         let case = judge_case(folder)?;
         super::print(&if as_json {
             json(&case)
         } else {
             text::failure(&case, folder)
         });
-        return Ok(if case.is_expected() {
-            Exit::Fine
+        return Ok(exit(case.is_expected()));
+    }
+    let runs = Results::read(folder).map_err(|error| error.to_string())?;
+    let mut fine = true;
+    let mut judged = Vec::new();
+    for mut results in runs {
+        let baseline = Baseline::of(&results.implementation)?;
+        for case in &mut results.cases {
+            // A case without evidence had no packets to judge: what stopped it stands.
+            let Some(evidence) = &case.evidence else {
+                continue;
+            };
+            let mut again = judge_case(&folder.join(inside(evidence)?))?;
+            if again.sabotage.is_none() {
+                baseline.apply(&mut again);
+            }
+            again.evidence = case.evidence.clone();
+            *case = again;
+        }
+        fine &= results.cases.iter().all(CaseResult::is_expected);
+        judged.push(results);
+    }
+    for results in judged {
+        super::print(&if as_json {
+            json(&results)
         } else {
-            Exit::Findings
+            table::results(results, folder)
         });
     }
-    let wrong = |problem: &dyn std::fmt::Display| format!("{}: {problem}", file.display());
-    let bytes = std::fs::read(&file).map_err(|error| wrong(&error))?;
-    let mut results: Results = serde_json::from_slice(&bytes).map_err(|error| wrong(&error))?;
-    if results.format != RESULTS_FORMAT {
-        return Err(wrong(&format!(
-            "expected format {RESULTS_FORMAT}, found {}",
-            results.format
-        )));
-    }
-    let baseline = Baseline::of(&results.implementation)?;
-    for case in &mut results.cases {
-        // A case without evidence had no packets to judge: what stopped it stands.
-        let Some(evidence) = &case.evidence else {
-            continue;
-        };
-        let mut again = judge_case(&folder.join(evidence))?;
-        if again.sabotage.is_none() {
-            baseline.apply(&mut again);
-        }
-        again.evidence = case.evidence.clone();
-        *case = again;
-    }
-    super::print(&if as_json {
-        json(&results)
+    Ok(exit(fine))
+}
+
+fn exit(fine: bool) -> Exit {
+    if fine { Exit::Fine } else { Exit::Findings }
+}
+
+/// The name of an evidence folder: a results file from elsewhere must not lead out of its folder.
+fn inside(evidence: &str) -> Result<&Path, String> {
+    let path = Path::new(evidence);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if plain && !evidence.is_empty() {
+        Ok(path)
     } else {
-        table::results(&results, folder)
-    });
-    let fine = results.cases.iter().all(CaseResult::is_expected);
-    Ok(if fine { Exit::Fine } else { Exit::Findings })
+        Err(format!(
+            "expected the name of a folder beside the results as `evidence`, found {evidence:?}"
+        ))
+    }
 }
 
 fn judge_case(folder: &Path) -> Result<CaseResult, String> {

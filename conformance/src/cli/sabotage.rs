@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use conformance::baseline::Baseline;
 use conformance::kill::{Matrix, matrix, outcome};
-use conformance::runner::{Run, write_results};
+use conformance::runner::Run;
 use conformance::suite;
 
 use super::progress::Lines;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Exit {
         .zip(&results.cases)
         .filter_map(|(run, result)| Some(outcome(run.sabotage?, result, options.edition)));
     let matrix = matrix(options.edition, outcomes);
-    if let Err(error) = write_results(&options.out, &results) {
+    if let Err(error) = results.write(&options.out) {
         return complain(format!("{}: {error}", options.out.display()), Exit::Input);
     }
     let mut json = serde_json::to_string_pretty(&matrix).expect("strings and numbers serialize");

@@ -1,13 +1,14 @@
 //! Tables for people.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use conformance::case::Case;
 use conformance::catalogue::catalogue;
-use conformance::results::{CaseResult, Results};
-use conformance::text::failure;
-use conformance::verdict::Verdict;
+use conformance::report::table::{Style, table};
+use conformance::report::{self, Report, Wanted};
+use conformance::results::Results;
 
 /// The list of cases.
 pub(crate) fn list(cases: &[&Case]) -> String {
@@ -19,92 +20,28 @@ pub(crate) fn list(cases: &[&Case]) -> String {
     text
 }
 
-/// All results: failures in full, then one line a case, then the sum.
-pub(crate) fn results(results: &Results, out: &Path) -> String {
-    let mut text = String::new();
-    for case in &results.cases {
-        if case.verdict.is_failure() || !case.is_expected() {
-            text.push_str(&failure(case, out));
-        }
-    }
-    let _ = writeln!(
-        text,
-        "{:<12} {:<70} {:<44} {:>7}",
-        "verdict", "case", "sections", "seconds"
-    );
-    for case in &results.cases {
-        let _ = writeln!(
-            text,
-            "{:<12} {:<70} {:<44} {:>7.1}{}",
-            case.verdict,
-            case.id,
-            sections(case),
-            case.duration_ms as f64 / 1000.0,
-            remark(case)
-        );
-    }
-    let count = |verdict: Verdict| {
-        results
-            .cases
-            .iter()
-            .filter(|case| case.verdict == verdict)
-            .count()
+/// The results of a run whose evidence is in `folder`.
+pub(crate) fn results(results: Results, folder: &Path) -> String {
+    let run = report::run(results, folder, Path::new("."), Wanted::OfOpenCases);
+    let report = Report {
+        runs: vec![run],
+        ..Report::default()
     };
-    let sums: Vec<String> = Verdict::ALL
-        .iter()
-        .map(|verdict| (verdict, count(*verdict)))
-        .filter(|(_, count)| *count > 0)
-        .map(|(verdict, count)| format!("{count} {verdict}"))
-        .collect();
-    let unexpected = results
-        .cases
-        .iter()
-        .filter(|case| !case.is_expected())
-        .count();
-    let _ = writeln!(
-        text,
-        "\n{} cases: {}; {unexpected} not as expected. Edition {}, implementation {}. Evidence: {}",
-        results.cases.len(),
-        sums.join(", "),
-        results.edition,
-        results.implementation,
-        out.display()
-    );
-    text
+    format!(
+        "{}evidence: {}\n",
+        table(&report, catalogue(), style()),
+        folder.display()
+    )
 }
 
-fn remark(case: &CaseResult) -> String {
-    match (case.is_expected(), &case.expected_because, case.verdict) {
-        (true, Some(because), _) => format!("  expected: {because}"),
-        (false, Some(_), _) => format!("  the baseline expects {}: it is stale", case.expected),
-        (_, None, Verdict::Skipped) => case
-            .reason
-            .as_ref()
-            .map_or_else(String::new, |reason| format!("  {reason}")),
-        _ => String::new(),
+/// As wide and as colourful as standard output is.
+pub(crate) fn style() -> Style {
+    let terminal = std::io::stdout().is_terminal();
+    let width = terminal
+        .then(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
+        .flatten();
+    Style {
+        width,
+        colour: terminal && std::env::var_os("NO_COLOR").is_none(),
     }
-}
-
-fn sections(case: &CaseResult) -> String {
-    let mut cites: Vec<String> = case
-        .requirements
-        .iter()
-        .filter(|found| !found.invariant)
-        .filter_map(|found| catalogue().get(&found.id))
-        .map(|row| row.cite().replace("RFC ", ""))
-        .collect();
-    cites.sort();
-    cites.dedup();
-    let mut text = String::new();
-    for (at, cite) in cites.iter().enumerate() {
-        if text.len() + cite.len() > 36 {
-            let _ = write!(text, " +{}", cites.len() - at);
-            break;
-        }
-        if at > 0 {
-            text.push_str(", ");
-        }
-        text.push_str(cite);
-    }
-    text
 }

@@ -6,7 +6,8 @@ use conformance::baseline::Baseline;
 use conformance::case;
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
-use conformance::runner::{Options, Run, Selection, default_jobs, glob_matches, write_results};
+use conformance::results::CaseResult;
+use conformance::runner::{Options, Run, Selection, default_jobs, glob_matches};
 use conformance::suite;
 
 use super::progress::Lines;
@@ -197,8 +198,7 @@ pub(crate) fn run(args: &Args) -> Exit {
     let progress = Lines::new(runs.len());
     let results = suite::run(&runs, &options, &baseline, &progress);
     progress.finish();
-    super::print(&table::results(&results, &options.out));
-    if let Err(error) = write_results(&options.out, &results) {
+    if let Err(error) = results.write(&options.out) {
         return complain(format!("{}: {error}", options.out.display()), Exit::Input);
     }
     if let Some(file) = &args.write_baseline
@@ -206,13 +206,7 @@ pub(crate) fn run(args: &Args) -> Exit {
     {
         return complain(format!("{}: {error}", file.display()), Exit::Input);
     }
-    if results
-        .cases
-        .iter()
-        .all(conformance::results::CaseResult::is_expected)
-    {
-        Exit::Fine
-    } else {
-        Exit::Findings
-    }
+    let fine = results.cases.iter().all(CaseResult::is_expected);
+    super::print(&table::results(results, &options.out));
+    if fine { Exit::Fine } else { Exit::Findings }
 }

@@ -1,6 +1,5 @@
 //! Finding the programs: beside our executable, in PATH, or built by cargo where we run from a checkout.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -77,41 +76,43 @@ impl Found {
 pub fn build_from_checkout<'a>(programs: impl IntoIterator<Item = &'a Program>) -> &'static Build {
     static BUILD: OnceLock<Build> = OnceLock::new();
     BUILD.get_or_init(|| {
-        let packages: BTreeSet<&str> = programs
+        let wanted = programs
             .into_iter()
-            .filter_map(|program| program.cargo_package.as_deref())
-            .collect();
-        build(&packages)
+            .any(|program| program.cargo_package.is_some());
+        if wanted { build() } else { Build::NotHere }
     })
 }
 
-fn build(packages: &BTreeSet<&str>) -> Build {
-    let manifest = crate::home::checkout().join("Cargo.toml");
-    let (Some(folder), true) = (target_folder(), manifest.is_file()) else {
+fn build() -> Build {
+    let (Some(folder), Some(checkout)) = (target_folder(), crate::home::checkout()) else {
         return Build::NotHere;
     };
     let (Some(profile), Some(target)) = (folder.file_name(), folder.parent()) else {
         return Build::NotHere;
     };
+    // Cargo puts this mark into its target folders. What a test archive was unpacked into has none, and is complete.
+    if !target.join("CACHEDIR.TAG").is_file() {
+        return Build::NotHere;
+    }
     let stamp = std::env::var_os("NEXTEST_RUN_ID").map(|run| {
-        let mut name = std::ffi::OsString::from(".lisplab-built-");
+        let mut name = std::ffi::OsString::from(STAMP);
         name.push(run);
         folder.join(name)
     });
     let _turn = stamp
         .as_ref()
         .and_then(|stamp| wait_for_turn(&stamp.with_extension("lock")));
-    if packages.is_empty() || stamp.as_ref().is_some_and(|stamp| stamp.exists()) {
+    if stamp.as_ref().is_some_and(|stamp| stamp.exists()) {
         return Build::Done;
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // The whole workspace, not only `packages`: which packages are chosen decides which features their dependencies have, and
-    // another choice than the user's own command made would compile everything once more.
+    // The whole workspace, not only the packages that are wanted: which packages are chosen decides which features their
+    // dependencies have, and another choice than the user's own command made would compile everything once more.
     command
         .args(["build", "--quiet", "--workspace", "--bins"])
         .arg("--manifest-path")
-        .arg(&manifest);
+        .arg(checkout.join("Cargo.toml"));
     command.arg("--target-dir").arg(target);
     if profile == "release" {
         command.arg("--release");
@@ -120,12 +121,29 @@ fn build(packages: &BTreeSet<&str>) -> Build {
         Err(_) => Build::NotHere,
         Ok(output) if output.status.success() => {
             if let Some(stamp) = stamp {
+                remove_old_stamps(&folder);
                 // Without the stamp the next process only asks cargo again.
                 let _ = std::fs::write(stamp, []);
             }
             Build::Done
         }
         Ok(output) => Build::Failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+/// The programs are up to date for the run of nextest whose id follows.
+const STAMP: &str = ".lisplab-built-";
+
+/// Stamps of earlier runs. One that still goes on asks cargo once more.
+fn remove_old_stamps(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let old = entry
+            .metadata()
+            .and_then(|found| found.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > 3600));
+        if old && entry.file_name().to_string_lossy().starts_with(STAMP) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use super::model::{Capture, CaseReport, Evidence, Header, Log, Run};
 use crate::draw::ladder::seconds;
 use crate::draw::{Graph, Ladder, Row};
 use crate::kill::{Kill, MATRIX_FORMAT, Matrix};
-use crate::results::{CaseResult, RESULTS_FORMAT, Results};
+use crate::results::{CaseResult, ReadError, Results};
 use crate::trace::Trace;
+use crate::verdict::Verdict;
 
 /// Captures up to this size travel inside the report; bigger ones are linked.
 const CAPTURE_LIMIT: u64 = 192 * 1024;
@@ -24,74 +25,60 @@ const RECORDS: [&str; 6] = [
     "topology.yaml",
     "trace.json",
 ];
-/// A results file beyond this size is refused rather than read.
-const RESULTS_LIMIT: u64 = 256 * 1024 * 1024;
-
-/// A run that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: {problem}\n  hint: give the folder that `lisplab test --out DIR` wrote")]
-pub struct LoadError {
-    /// The file.
-    pub file: String,
-    /// What was expected and what was found.
-    pub problem: String,
-}
-
-/// Reads the run in a folder. Links to evidence are written relative to `base`, the folder of the report.
+/// Reads the runs in a folder: those of `results.json` and `results.d`, and the kill matrix. Links to evidence are written
+/// relative to `base`, the folder of the report.
 ///
 /// # Errors
 /// The results file that is missing or not what was expected. Evidence that cannot be read is no error: the report says
 /// which.
-pub fn load(folder: &Path, base: &Path) -> Result<Run, LoadError> {
-    let file = if folder.is_dir() {
-        folder.join("results.json")
+pub fn load(folder: &Path, base: &Path) -> Result<Vec<Run>, ReadError> {
+    let root = if folder.is_dir() {
+        folder
     } else {
-        folder.to_owned()
+        folder.parent().unwrap_or(Path::new("."))
     };
-    let wrong = |problem: String| LoadError {
-        file: file.display().to_string(),
-        problem,
-    };
-    let size = std::fs::metadata(&file)
-        .map_err(|error| wrong(format!("cannot be read: {error}")))?
-        .len();
-    if size > RESULTS_LIMIT {
-        return Err(wrong(format!(
-            "expected at most {RESULTS_LIMIT} octets, found {size}"
-        )));
+    let mut runs: Vec<Run> = Results::read(folder)?
+        .into_iter()
+        .map(|results| run(results, root, base, Wanted::Everything))
+        .collect();
+    if let Some(first) = runs.first_mut() {
+        first.kills = kills(&root.join("sabotage.json"))?;
     }
-    let text = std::fs::read(&file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let results: Results = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("not a results file: {error}")))?;
-    if results.format != RESULTS_FORMAT {
-        return Err(wrong(format!(
-            "expected format {RESULTS_FORMAT}, found {}",
-            results.format
-        )));
-    }
-    let root = file.parent().unwrap_or(Path::new(".")).to_owned();
+    Ok(runs)
+}
+
+/// Which evidence a report shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// That of every case.
+    Everything,
+    /// For a table: that of cases which are no pass.
+    OfOpenCases,
+}
+
+/// The run that results in the folder `root` tell of; links are written relative to `base`.
+pub fn run(results: Results, root: &Path, base: &Path, wanted: Wanted) -> Run {
     let header = header(&results);
     let genuine = results
         .cases
         .into_iter()
         .filter(|result| result.sabotage.is_none());
     let mut cases: Vec<CaseReport> = genuine
-        .map(|result| case(result, &results.implementation, &root, base))
+        .map(|result| case(result, &results.implementation, root, base, wanted))
         .collect();
     cases.sort_by(|a, b| a.id.cmp(&b.id));
-    let kills = kills(&root.join("sabotage.json"))?;
-    Ok(Run {
+    Run {
         implementation: results.implementation,
         edition: results.edition.to_string(),
         header,
         cases,
-        kills,
-    })
+        kills: Vec::new(),
+    }
 }
 
 /// The outcomes of sabotages, where `lisplab sabotage` wrote the folder.
-fn kills(file: &Path) -> Result<Vec<Kill>, LoadError> {
-    let wrong = |problem: String| LoadError {
+fn kills(file: &Path) -> Result<Vec<Kill>, ReadError> {
+    let wrong = |problem: String| ReadError {
         file: file.display().to_string(),
         problem,
     };
@@ -122,6 +109,9 @@ fn header(results: &Results) -> Header {
     if let Some(version) = &results.version {
         line("version", version.clone());
     }
+    if let Some(kernel) = &results.kernel {
+        line("kernel", kernel.clone());
+    }
     line("seed", results.seed.to_string());
     if results.strict {
         line("strict", "a broken SHOULD fails".to_owned());
@@ -132,7 +122,13 @@ fn header(results: &Results) -> Header {
     header
 }
 
-fn case(result: CaseResult, implementation: &str, root: &Path, base: &Path) -> CaseReport {
+fn case(
+    result: CaseResult,
+    implementation: &str,
+    root: &Path,
+    base: &Path,
+    wanted: Wanted,
+) -> CaseReport {
     let mut evidence = Evidence::default();
     let mut folder = String::new();
     let mut command = format!(
@@ -144,7 +140,9 @@ fn case(result: CaseResult, implementation: &str, root: &Path, base: &Path) -> C
         match inside(root, name) {
             Some(path) => {
                 folder = link(&path, base);
-                evidence = read_evidence(&result, &path, base);
+                if wanted == Wanted::Everything || result.verdict > Verdict::Pass {
+                    evidence = read_evidence(&result, &path, base);
+                }
                 if let Ok((text, 0)) = tail(&path.join("command.txt")) {
                     command = text.trim().to_owned();
                 }

@@ -1,8 +1,9 @@
-//! Reports of one or many runs: terminal table, JUnit XML, one self-contained HTML file.
+//! Reports of one or many runs: terminal table, JUnit XML, JSON, one self-contained HTML file.
 //!
 //! ```text
 //! results.json, evidence folders --load--> Run --merge--> Report --+--> table
 //!                                                                  +--> junit
+//!                                                                  +--> json
 //!                                                                  +--> html
 //! ```
 //!
@@ -10,12 +11,13 @@
 //! they were given.
 
 pub mod html;
+pub mod json;
 pub mod junit;
 pub mod load;
 pub mod merge;
 pub mod model;
 pub mod table;
 
-pub use load::{LoadError, load};
+pub use load::{Wanted, load, run};
 pub use merge::merge;
 pub use model::{CaseReport, Conflict, Evidence, Report, Run};

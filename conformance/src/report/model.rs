@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use crate::catalogue::Coverage;
 use crate::draw::{Graph, Ladder};
 use crate::kill::Kill;
@@ -118,7 +120,7 @@ pub struct Capture {
 }
 
 /// Two results for the same case that do not agree. The worse one is kept.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Conflict {
     /// Implementation and edition.
     pub run: String,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::model::{CaseReport, Report, Run, sentence, symbol};
+use super::model::{CaseReport, Report, Run, symbol};
 use crate::catalogue::Catalogue;
 use crate::verdict::Verdict;
 
@@ -26,6 +26,8 @@ impl Style {
 
 const VERDICT: usize = 16;
 const TIME: usize = 9;
+/// Packets of a finding that are shown.
+const PACKETS: usize = 6;
 
 /// Writes the table.
 pub fn table(report: &Report, catalogue: &Catalogue, style: Style) -> String {
@@ -108,7 +110,7 @@ fn run_table(out: &mut String, run: &Run, catalogue: &Catalogue, style: Style) {
             pad(&shortened(&cited, section_width), section_width),
         );
         let _ = writeln!(out, "{}", line.trim_end());
-        if case.verdict != Verdict::Pass && case.verdict != Verdict::Skipped {
+        if case.verdict != Verdict::Pass || !case.expected {
             notes(out, case, catalogue, style);
         }
     }
@@ -137,49 +139,59 @@ fn run_table(out: &mut String, run: &Run, catalogue: &Catalogue, style: Style) {
 
 /// Findings below a case that did not pass. Paths and commands stay whole, so that they can be copied.
 fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Style) {
-    let mut say = |text: String| {
-        let mut indent = "    ";
-        for line in wrapped(
-            &plain(&text),
-            style
-                .width
-                .map_or(usize::MAX, |width| width.saturating_sub(6).max(20)),
-        ) {
-            let _ = writeln!(out, "{indent}{line}");
-            indent = "      ";
+    let mut say = |depth: usize, text: &str| {
+        let room = style
+            .width
+            .map_or(usize::MAX, |width| width.saturating_sub(depth + 2).max(20));
+        let mut indent = depth;
+        for line in text.lines().flat_map(|line| wrapped(&plain(line), room)) {
+            let _ = writeln!(out, "{:indent$}{line}", "");
+            indent = depth + 2;
         }
     };
     if let Some(reason) = &case.reason {
-        say(reason.clone());
+        say(4, reason);
     }
     if let Some(because) = &case.expected_because {
-        say(format!("expected by the baseline: {because}"));
+        let listed = case.result.expected;
+        if case.expected {
+            say(4, &format!("expected by the baseline: {because}"));
+        } else {
+            say(
+                4,
+                &format!("the baseline expects {listed} and is stale: {because}"),
+            );
+        }
     }
     for row in &case.requirements {
         if row.verdict == Verdict::Pass || row.verdict == Verdict::Skipped {
             continue;
         }
-        let cite = catalogue
-            .get(&row.id)
-            .map(|row| row.cite())
-            .unwrap_or_default();
-        let packets: Vec<String> = row
-            .packets
-            .iter()
-            .take(6)
-            .map(|number| format!("#{number}"))
-            .collect();
-        let packets = if packets.is_empty() {
-            String::new()
-        } else {
-            format!(" [{}]", packets.join(" "))
-        };
-        say(format!(
-            "{} {} ({cite}): {}{packets}",
-            row.verdict.word(),
-            row.id,
-            sentence(row)
-        ));
+        let known = catalogue.get(&row.id);
+        let cite = known.map(|row| format!(" ({}, {})", row.cite(), row.level));
+        let cite = cite.unwrap_or_default();
+        say(4, &format!("{} {}{cite}", row.verdict.word(), row.id));
+        if let Some(known) = known {
+            say(6, &format!("requires: {}", known.statement));
+        }
+        if !row.expected.is_empty() {
+            say(6, &format!("expected: {}", row.expected));
+        }
+        say(6, &format!("seen:     {}", row.finding));
+        for number in row.packets.iter().take(PACKETS) {
+            let packet = case.evidence.packets.get(number);
+            let what = packet.map(String::as_str).unwrap_or_default();
+            say(6, format!("packet #{number} {what}").trim_end());
+        }
+        if row.packets.len() > PACKETS {
+            say(
+                6,
+                &format!("and {} packets more", row.packets.len() - PACKETS),
+            );
+        }
+    }
+    if case.verdict == Verdict::Skipped {
+        return;
     }
     for (name, value) in [("evidence", &case.folder), ("again", &case.command)] {
         if !value.is_empty() {

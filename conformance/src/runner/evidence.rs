@@ -10,7 +10,7 @@ use harness::capture::{Interface, Packet};
 use harness::process::ProcessReport;
 
 use super::one::Run;
-use crate::results::{CaseResult, Results};
+use crate::results::{CaseResult, write_json};
 use crate::trace::{Facts, Trace};
 use crate::witness;
 
@@ -40,7 +40,7 @@ impl Evidence<'_> {
             self.interfaces,
             &self.commented(result),
         )?;
-        json(&self.folder.join("trace.json"), self.facts)?;
+        write_json(&self.folder.join("trace.json"), self.facts)?;
         for process in self.logs {
             let mut log = process.log.clone();
             if process.log_dropped > 0 {
@@ -74,7 +74,7 @@ impl Evidence<'_> {
                 result,
             );
         }
-        json(&self.folder.join("result.json"), result)
+        write_json(&self.folder.join("result.json"), result)
     }
 
     /// The topology with the case's settings, as the file says it, so that a saved trace knows the same.
@@ -140,19 +140,4 @@ impl Evidence<'_> {
         ));
         command
     }
-}
-
-/// Writes `results.json`.
-///
-/// # Errors
-/// The folder cannot be made or written.
-pub fn write_results(out: &Path, results: &Results) -> io::Result<()> {
-    fs::create_dir_all(out)?;
-    json(&out.join("results.json"), results)
-}
-
-fn json(path: &Path, value: &impl serde::Serialize) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-    text.push('\n');
-    fs::write(path, text)
 }

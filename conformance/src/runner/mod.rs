@@ -13,7 +13,6 @@ use crate::case::Case;
 use crate::edition::Edition;
 use crate::implementation::Implementation;
 
-pub use evidence::write_results;
 pub use one::{Run, run_case};
 pub use parallel::{Progress, run_all};
 pub use select::{Selection, glob_matches};

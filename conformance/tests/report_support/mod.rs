@@ -31,7 +31,7 @@ impl Samples {
         let runs = ["lisplab", "other"].map(|name| {
             load(&self.path(name), self.0.path()).expect("the samples are well formed")
         });
-        let mut report = merge(runs);
+        let mut report = merge(runs.into_iter().flatten());
         report.date = "20 November 2026".to_owned();
         report
     }
