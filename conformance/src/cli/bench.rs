@@ -1,5 +1,7 @@
 //! `lisplab bench`: figures, never verdicts.
 
+mod scale;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -27,6 +29,8 @@ enum Which {
         #[arg(long)]
         json: bool,
     },
+    /// Many LISP sites in one lab, with their routers; and the same network built by `ip -batch`, mininet and munet.
+    Scale(scale::Args),
     /// The tunnel router's packet path next to plain routing and kernel VXLAN.
     Dataplane(Passed),
     /// The tunnel router's map-cache.
@@ -53,6 +57,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             rounds,
             json,
         } => ExitCode::from(build(*nodes, *rounds, *json) as u8),
+        Which::Scale(args) => ExitCode::from(scale::run(args) as u8),
         Which::Dataplane(passed) => program("xtr-bench", Some("dataplane"), passed, true),
         Which::MapCache(passed) => program("xtr-bench", Some("map-cache"), passed, true),
         // It prints nothing but JSON.

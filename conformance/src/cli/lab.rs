@@ -71,57 +71,15 @@ pub(crate) fn up(args: &UpArgs) -> Exit {
 }
 
 fn try_up(args: &UpArgs) -> Result<Exit, Problem> {
-    let input = |problem: String| (problem, Exit::Input);
     let path = topology_path(&args.topology);
-    let mut topology =
-        Topology::load_with(&path, &args.parameters).map_err(|error| input(error.to_string()))?;
-    let mut services = Vec::new();
-    let mut ready_timeout = Duration::from_secs(10);
-    if !args.bare {
-        let implementation =
-            Implementation::load(&args.implementation).map_err(|error| input(error.to_string()))?;
-        suite::build(&implementation).map_err(|problem| (problem, Exit::Host))?;
-        for at in 0..topology.nodes.len() {
-            let Some((adapter, program)) = topology.nodes[at]
-                .role
-                .as_deref()
-                .and_then(|role| implementation.program(role))
-            else {
-                continue;
-            };
-            let sysctls = program
-                .sysctls
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()));
-            topology.nodes[at].sysctls.extend(sysctls);
-            let node = &topology.nodes[at];
-            let rendered = render(adapter, program, &topology, node)
-                .map_err(|error| input(error.to_string()))?;
-            let found =
-                Found::of(program).map_err(|error| input(format!("{}: {error}", node.name)))?;
-            let mut argv = vec![found.path.display().to_string()];
-            argv.extend(rendered.arguments);
-            let mut start = Program::new(argv).named(&program.binary);
-            for (file, text) in rendered.files {
-                start = start.file(file, text);
-            }
-            for (name, value) in rendered.environment {
-                start = start.env(name, value);
-            }
-            ready_timeout = ready_timeout.max(program.ready.within.0);
-            let service = Service {
-                node: node.name.clone(),
-                program: start,
-                ready: program.ready.log.clone(),
-            };
-            services.push((program.registers_others(), service));
-        }
-    }
+    let mut topology = Topology::load_with(&path, &args.parameters)
+        .map_err(|error| (error.to_string(), Exit::Input))?;
     let mut options = NamedOptions::new(&topology);
-    // The mapping system first: otherwise the first Map-Registers meet nobody.
-    services.sort_by_key(|(registers_others, _)| !registers_others);
-    options.services = services.into_iter().map(|(_, service)| service).collect();
-    options.ready_timeout = ready_timeout;
+    if !args.bare {
+        let (services, ready_timeout) = services(&args.implementation, &mut topology)?;
+        options.services = services;
+        options.ready_timeout = ready_timeout;
+    }
     if let Some(name) = &args.name {
         options.name.clone_from(name);
     }
@@ -137,6 +95,58 @@ fn try_up(args: &UpArgs) -> Result<Exit, Problem> {
         "{name} is up\n  lisplab status {name}             its nodes, programs and links\n  lisplab exec NODE -- COMMAND...   run a command in a node; lisplab shell NODE\n  lisplab logs NODE                 what its programs say; lisplab capture\n  lisplab down {name}\n"
     ));
     Ok(Exit::Fine)
+}
+
+/// The programs of a topology's nodes in the order in which they start, with what they want of the kernel written into the
+/// nodes; and how long the slowest may take to be ready.
+pub(crate) fn services(
+    implementation: &str,
+    topology: &mut Topology,
+) -> Result<(Vec<Service>, Duration), Problem> {
+    let input = |problem: String| (problem, Exit::Input);
+    let implementation =
+        Implementation::load(implementation).map_err(|error| input(error.to_string()))?;
+    suite::build(&implementation).map_err(|problem| (problem, Exit::Host))?;
+    let mut services = Vec::new();
+    let mut ready_timeout = Duration::from_secs(10);
+    for at in 0..topology.nodes.len() {
+        let Some((adapter, program)) = topology.nodes[at]
+            .role
+            .as_deref()
+            .and_then(|role| implementation.program(role))
+        else {
+            continue;
+        };
+        let sysctls = program
+            .sysctls
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        topology.nodes[at].sysctls.extend(sysctls);
+        let node = &topology.nodes[at];
+        let rendered =
+            render(adapter, program, topology, node).map_err(|error| input(error.to_string()))?;
+        let found = Found::of(program).map_err(|error| input(format!("{}: {error}", node.name)))?;
+        let mut argv = vec![found.path.display().to_string()];
+        argv.extend(rendered.arguments);
+        let mut start = Program::new(argv).named(&program.binary);
+        for (file, text) in rendered.files {
+            start = start.file(file, text);
+        }
+        for (name, value) in rendered.environment {
+            start = start.env(name, value);
+        }
+        ready_timeout = ready_timeout.max(program.ready.within.0);
+        let service = Service {
+            node: node.name.clone(),
+            program: start,
+            ready: program.ready.log.clone(),
+        };
+        services.push((program.registers_others(), service));
+    }
+    // The mapping system first: otherwise the first Map-Registers meet nobody.
+    services.sort_by_key(|(registers_others, _)| !registers_others);
+    let services = services.into_iter().map(|(_, service)| service).collect();
+    Ok((services, ready_timeout))
 }
 
 /// A file, or the name of one of topologies/.

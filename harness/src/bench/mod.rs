@@ -1,4 +1,6 @@
-//! How fast labs are built, next to `ip -batch` doing the same in the same run.
+//! How fast labs are built, next to `ip -batch` and other tools doing the same in the same run.
+
+mod rival;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -10,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::lab::{LabError, build, on_own_thread};
 use crate::topology::Topology;
+use rival::{Built, Rival};
 
 /// What building a network took. Times are milliseconds.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -70,6 +73,125 @@ pub fn build(nodes: usize, rounds: usize) -> Result<BuildFigures, LabError> {
         ours_rounds_ms: ours,
         ip_batch_rounds_ms: theirs,
     })
+}
+
+/// What one topology took to build, ours and others. Times are milliseconds, memory is octets.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ShapeFigures {
+    /// The topology's name.
+    pub topology: String,
+    /// Its nodes.
+    pub nodes: usize,
+    /// Its links.
+    pub links: usize,
+    /// Rounds, all tools taking turns; medians below.
+    pub rounds: usize,
+    /// Ours first.
+    pub tools: Vec<ToolFigures>,
+}
+
+/// What a tool took.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ToolFigures {
+    /// Its name.
+    pub tool: String,
+    /// Median; `None` if it cannot be measured here.
+    pub build_ms: Option<f64>,
+    /// Ours divided by it.
+    pub ratio: Option<f64>,
+    /// By how much the host's memory in use ([`memory`]) grew while the network stood, per node. What other processes took
+    /// meanwhile is part of it.
+    pub bytes_per_node: Option<u64>,
+    /// Why a round of it was not measured, and what to install.
+    pub missing: Option<String>,
+    /// All rounds.
+    pub rounds_ms: Vec<f64>,
+}
+
+/// Builds the nodes, links, addresses and routes of a topology, without programs, `rounds` times, and lets other tools do
+/// the same in turn.
+///
+/// # Errors
+/// The host forbids it.
+pub fn shape(topology: &Topology, rounds: usize) -> Result<ShapeFigures, LabError> {
+    let mut ours = Vec::new();
+    let mut rivals: Vec<(Vec<Built>, Option<String>)> =
+        Rival::ALL.iter().map(|_| (Vec::new(), None)).collect();
+    for _ in 0..rounds.max(1) {
+        settle(topology.nodes.len());
+        let before = memory();
+        let began = Instant::now();
+        let networks = on_own_thread("bench", || build::build(topology, &|_| false))??;
+        ours.push(Built {
+            time: began.elapsed(),
+            memory: memory().saturating_sub(before),
+        });
+        drop(networks);
+        for (rival, (measured, missing)) in Rival::ALL.into_iter().zip(&mut rivals) {
+            settle(topology.nodes.len());
+            match on_own_thread("bench", || rival.build(topology))? {
+                Ok(built) => measured.push(built),
+                Err(problem) => *missing = Some(problem),
+            }
+        }
+    }
+    let of = |rounds: &[Built]| {
+        let times: Vec<f64> = rounds
+            .iter()
+            .map(|built| milliseconds(built.time))
+            .collect();
+        let mut memory: Vec<u64> = rounds.iter().map(|built| built.memory).collect();
+        memory.sort_unstable();
+        let nodes = topology.nodes.len().max(1) as u64;
+        (median(&times), memory[memory.len() / 2] / nodes, times)
+    };
+    let (ours_ms, ours_bytes, ours_rounds) = of(&ours);
+    let mut tools = vec![ToolFigures {
+        tool: "ours".to_owned(),
+        build_ms: Some(ours_ms),
+        ratio: Some(1.0),
+        bytes_per_node: Some(ours_bytes),
+        missing: None,
+        rounds_ms: ours_rounds,
+    }];
+    for (rival, (measured, missing)) in Rival::ALL.into_iter().zip(rivals) {
+        let figures = (!measured.is_empty()).then(|| of(&measured));
+        tools.push(ToolFigures {
+            tool: rival.name().to_owned(),
+            build_ms: figures.as_ref().map(|(ms, _, _)| *ms),
+            ratio: figures.as_ref().map(|(ms, _, _)| ours_ms / ms),
+            bytes_per_node: figures.as_ref().map(|(_, bytes, _)| *bytes),
+            missing,
+            rounds_ms: figures.map(|(_, _, rounds)| rounds).unwrap_or_default(),
+        });
+    }
+    Ok(ShapeFigures {
+        topology: topology.name.clone(),
+        nodes: topology.nodes.len(),
+        links: topology.links.len(),
+        rounds: rounds.max(1),
+        tools,
+    })
+}
+
+/// Octets of the host's memory that programs and the kernel hold and cannot give back: anonymous and shared pages, slabs,
+/// per-processor areas, stacks, page tables. Caches are not part of it. 0 if it cannot be read.
+pub fn memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let held = |line: &str| {
+        let (name, amount) = line.split_once(':')?;
+        let kinds = [
+            "AnonPages",
+            "Shmem",
+            "SUnreclaim",
+            "Percpu",
+            "KernelStack",
+            "PageTables",
+        ];
+        let kibibytes = amount.trim().strip_suffix(" kB")?.parse::<u64>().ok()?;
+        kinds.contains(&name).then_some(kibibytes)
+    };
+    text.lines().filter_map(held).sum::<u64>() * 1024
 }
 
 /// The kernel frees namespaces in the background, one lock for all of them: lets it finish, so that neither of the two is

@@ -1,0 +1,44 @@
+# Builds a network with munet: JSON on standard input; says "up MILLISECONDS" and waits for the end of its input.
+import argparse, asyncio, json, logging, os, sys, time
+
+from munet import parser
+from munet.args import add_launch_args
+from munet.compat import PytestConfig
+
+logging.disable(logging.CRITICAL)
+network = json.loads(sys.stdin.readline())
+rundir = "/tmp/munet"
+os.environ["MUNET_RUNDIR"] = rundir
+os.makedirs(rundir, exist_ok=True)
+arguments = argparse.ArgumentParser()
+add_launch_args(arguments.add_argument)
+arguments = arguments.parse_args([])
+arguments.rundir = rundir
+connections = {node["name"]: [] for node in network["nodes"]}
+for a, b in network["links"]:
+    for here, there in ((a, b), (b, a)):
+        connection = {"to": there["node"], "name": here["interface"], "remote-name": there["interface"]}
+        if here["addresses"]:
+            connection["ip"] = here["addresses"][0]
+        connections[here["node"]].append(connection)
+nodes = [{"name": node["name"], "connections": connections[node["name"]]} for node in network["nodes"]]
+path = f"{rundir}/munet.yaml"
+with open(path, "w") as file:
+    json.dump({"version": 1, "topology": {"nodes": nodes}, "kinds": []}, file)
+
+
+async def main():
+    began = time.monotonic()
+    config = parser.get_config(path)
+    net = await parser.async_build_topology(
+        config, rundir=rundir, args=arguments, pytestconfig=PytestConfig(arguments), unshare_inline=False
+    )
+    for node in network["nodes"]:
+        routes = [f"ip route add {to} via {via}" for to, via in node["routes"]]
+        if routes:
+            net.hosts[node["name"]].cmd_raises("; ".join(routes))
+    print(f"up {(time.monotonic() - began) * 1e3}", flush=True)
+    sys.stdin.read()
+
+
+asyncio.run(main())
