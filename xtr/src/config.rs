@@ -87,9 +87,28 @@ pub struct Config {
     /// Use map-versions.
     #[serde(default)]
     pub map_versioning: bool,
+    /// After a change of a locator-set, no locator-status bits for it for so long: 5m if not given, 1s to 1h.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::PeriodText>")]
+    pub use_lsb_timer: Option<Spanned<Period>>,
     /// Offer and use echo-nonce.
     #[serde(default)]
     pub echo_nonce: bool,
+    /// Time between two requests for an echo from one locator: 10s if not given, 1s to 1h.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::PeriodText>")]
+    pub echo_nonce_interval: Option<Spanned<Period>>,
+    /// Verify and use the mapping that a Map-Request brings along.
+    #[serde(default)]
+    pub piggyback: bool,
+    /// Time between two Map-Replies to one requester in edition 9300: 1s if not given, 1s to 1h.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::PeriodText>")]
+    pub map_reply_interval: Option<Spanned<Period>>,
+    /// A host of a dynamic EID-Prefix that sends nothing for so long is gone: 1d if not given, 1s to 30d.
+    #[serde(default)]
+    #[schemars(with = "Option<schema::PeriodText>")]
+    pub dynamic_eid_timeout: Option<Spanned<Period>>,
     /// Glean mappings from data packets and Map-Requests, pending verification.
     #[serde(default)]
     pub glean: bool,
@@ -145,6 +164,10 @@ pub struct EidEntry {
     /// Hosts of this prefix may live behind other xTRs.
     #[serde(default)]
     pub dynamic: bool,
+    /// Map-version with which the mapping begins, 1 to 4095.
+    #[serde(default)]
+    #[schemars(with = "schema::MapVersionNumber")]
+    pub map_version: values::MapVersion,
     /// Other answers for some requesters.
     #[serde(default)]
     pub policies: Vec<PolicyEntry>,

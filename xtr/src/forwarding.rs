@@ -89,6 +89,8 @@ pub struct Policy {
     pub misses_to_petr: bool,
     /// EIDs behind the kernel's address translation (RFC 6832 7): their way into the site shows only after it.
     pub translated: Vec<EidPrefix>,
+    /// Heed map-versions of data packets (RFC 6834).
+    pub map_versioning: bool,
     /// Set and report locator-status bits (RFC 6830 6.3).
     pub locator_status_bits: bool,
     /// Report every source EID that sends ([`DataEvent::SourceSeen`]): host mobility.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon::config::{ConfigError, Source, Spanned};
+use daemon::config::{ConfigError, Period, Source, Spanned};
 use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::auth::AuthKey;
@@ -98,10 +98,7 @@ impl Loaded {
         let config = &self.config;
         let rlocs = self.own_rlocs(&host.addresses)?;
         let quick = Duration::from_secs(20);
-        let interval = config
-            .register_interval
-            .as_ref()
-            .map_or(Duration::from_secs(60), |period| period.value.0);
+        let interval = period(&config.register_interval, Duration::from_secs(60));
         Ok(Settings {
             edition: config.edition.into(),
             role: self.proxy.role,
@@ -131,7 +128,15 @@ impl Loaded {
             }),
             locator_status_bits: config.locator_status_bits,
             map_versioning: config.map_versioning,
+            use_lsb_timer: period(&config.use_lsb_timer, Duration::from_secs(300)),
             echo_nonce: config.echo_nonce,
+            echo_nonce_interval: period(&config.echo_nonce_interval, Duration::from_secs(10)),
+            piggyback: config.piggyback,
+            map_reply_interval: period(&config.map_reply_interval, Duration::from_secs(1)),
+            dynamic_eid_timeout: period(
+                &config.dynamic_eid_timeout,
+                Duration::from_secs(24 * 3600),
+            ),
             glean: config.glean,
             petrs: config.use_petr.iter().map(remote_locator).collect(),
             petr_sources: self.proxy.petr_sources.clone(),
@@ -180,20 +185,23 @@ impl Loaded {
 
     fn check(&self) -> Result<(), ConfigError> {
         let config = &self.config;
-        let intervals = config
-            .register_interval
-            .iter()
-            .chain(config.rloc_probing.iter().map(|probing| &probing.interval));
-        for interval in intervals {
-            if (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval.value.0) {
-                continue;
-            }
-            return Err(self.source.error(
-                interval,
-                "an interval from 1s to 1h",
-                interval.value.to_string(),
-            ));
-        }
+        let intervals = [
+            &config.register_interval,
+            &config.use_lsb_timer,
+            &config.echo_nonce_interval,
+            &config.map_reply_interval,
+        ];
+        let probing = config.rloc_probing.iter().map(|probing| &probing.interval);
+        self.check_periods(
+            intervals.into_iter().flatten().chain(probing),
+            Duration::from_secs(3600),
+            "an interval from 1s to 1h",
+        )?;
+        self.check_periods(
+            config.dynamic_eid_timeout.iter(),
+            Duration::from_secs(30 * 24 * 3600),
+            "a time from 1s to 30d",
+        )?;
         let mut eids = EidTable::default();
         for entry in &config.eid_prefixes {
             let prefix = EidPrefix::new(entry.instance_id.0, entry.prefix.value.0);
@@ -205,6 +213,7 @@ impl Loaded {
                 ));
             }
         }
+        self.check_instances()?;
         for entry in &config.eid_prefixes {
             let addresses = entry.locators.iter().map(|locator| &locator.address);
             self.check_set(addresses.clone())?;
@@ -215,6 +224,44 @@ impl Loaded {
         self.check_reachable(config.map_servers.iter().map(|s| &s.address), &eids)?;
         self.check_reachable(config.use_petr.iter().map(|petr| &petr.address), &eids)?;
         self.check_static()
+    }
+
+    /// The site's packets name no Instance ID, only a source: where two instances share addresses, nothing tells which of
+    /// them a packet belongs to.
+    fn check_instances(&self) -> Result<(), ConfigError> {
+        let entries = &self.config.eid_prefixes;
+        for (at, entry) in entries.iter().enumerate() {
+            let eid = |entry: &EidEntry| EidPrefix::new(entry.instance_id.0, entry.prefix.value.0);
+            let (this, net) = (eid(entry), entry.prefix.value.0);
+            let other = entries[..at].iter().map(eid).find(|other| {
+                other.iid != this.iid
+                    && (other.prefix.contains(&net) || net.contains(&other.prefix))
+            });
+            if let Some(other) = other {
+                return Err(self.source.error(
+                    &entry.prefix,
+                    "EID-Prefixes of different Instance IDs that do not overlap: a packet's source tells its instance \
+                     (give each instance an xTR of its own)",
+                    format!("{this}, which overlaps {other}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_periods<'a>(
+        &self,
+        periods: impl Iterator<Item = &'a Spanned<Period>>,
+        longest: Duration,
+        expected: &str,
+    ) -> Result<(), ConfigError> {
+        for period in periods {
+            if !(Duration::from_secs(1)..=longest).contains(&period.value.0) {
+                let found = period.value.to_string();
+                return Err(self.source.error(period, expected, found));
+            }
+        }
+        Ok(())
     }
 
     fn check_static(&self) -> Result<(), ConfigError> {
@@ -287,6 +334,10 @@ impl Loaded {
     }
 }
 
+fn period(given: &Option<Spanned<Period>>, otherwise: Duration) -> Duration {
+    given.as_ref().map_or(otherwise, |period| period.value.0)
+}
+
 fn local_mapping(entry: &EidEntry) -> LocalMapping {
     LocalMapping {
         prefix: EidPrefix::new(entry.instance_id.0, entry.prefix.value.0),
@@ -304,6 +355,7 @@ fn local_mapping(entry: &EidEntry) -> LocalMapping {
             })
             .collect(),
         dynamic: entry.dynamic,
+        first_version: entry.map_version.0,
         policies: entry
             .policies
             .iter()

@@ -45,6 +45,8 @@ shapes! {
     EditionNumber = {"enum": [6830, 9300]};
     /// An Instance ID.
     InstanceIdNumber = {"type": "integer", "minimum": 0, "maximum": 16_777_215};
+    /// A map-version.
+    MapVersionNumber = {"type": "integer", "minimum": 1, "maximum": 4095};
     /// An xTR-ID.
     XtrIdText = {"type": "string", "pattern": "^[0-9a-fA-F]{32}$"};
 }

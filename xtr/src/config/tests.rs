@@ -61,6 +61,36 @@ fn locators_are_checked() {
 }
 
 #[test]
+fn instances_that_share_addresses_are_refused() {
+    let second = "  - {prefix: 10.1.0.128/25, instance-id: 7, locators: [{address: 192.0.2.1}]}\nmap-servers:";
+    let found = error(&TWO_SITES.replacen("map-servers:", second, 1));
+    assert!(found.starts_with("xtr.yaml:5:"), "{found}");
+    assert!(
+        found.contains("[7]10.1.0.128/25, which overlaps 10.1.0.0/24"),
+        "{found}"
+    );
+    let apart = second.replace("10.1.0.128/25", "10.1.1.0/24");
+    Loaded::parse("xtr.yaml", &TWO_SITES.replacen("map-servers:", &apart, 1)).unwrap();
+    let inside = second.replace("instance-id: 7, ", "");
+    Loaded::parse("xtr.yaml", &TWO_SITES.replacen("map-servers:", &inside, 1)).unwrap();
+}
+
+#[test]
+fn versions_and_times_have_bounds() {
+    let found = error(&TWO_SITES.replace("10.1.0.0/24\n", "10.1.0.0/24\n    map-version: 0\n"));
+    assert!(found.contains("from 1 to 4095"), "{found}");
+    for key in ["use-lsb-timer", "echo-nonce-interval", "map-reply-interval"] {
+        let found = error(&format!("{TWO_SITES}{key}: 2h\n"));
+        assert!(
+            found.starts_with("xtr.yaml:8:") && found.contains("from 1s to 1h"),
+            "{found}"
+        );
+    }
+    let found = error(&format!("{TWO_SITES}dynamic-eid-timeout: 31d\n"));
+    assert!(found.contains("from 1s to 30d"), "{found}");
+}
+
+#[test]
 fn a_box_without_its_locator_is_told() {
     let loaded = Loaded::parse("xtr.yaml", TWO_SITES).unwrap();
     let found = loaded.settings(&host("203.0.113.9"));

@@ -56,6 +56,30 @@ impl TryFrom<u32> for InstanceId {
     }
 }
 
+/// A map-version that a mapping can have (RFC 9302 6): 1 to 4095.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct MapVersion(pub u16);
+
+impl Default for MapVersion {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl TryFrom<u32> for MapVersion {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        match u16::try_from(number) {
+            Ok(version @ 1..=4095) => Ok(Self(version)),
+            _ => Err(format!(
+                "expected a map-version from 1 to 4095, found {number}"
+            )),
+        }
+    }
+}
+
 /// What happens to packets whose mapping is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

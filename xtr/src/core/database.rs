@@ -11,15 +11,13 @@ use super::eid_table::EidTable;
 use super::locator_set::is_locator;
 use super::settings::{LocalMapping, Settings};
 use super::{Action, Change, Core, Timer};
-use crate::forwarding::{Edition, LocalEid};
+use crate::forwarding::LocalEid;
 
 /// How long after a change the packet path reports who still sends to the prefix (RFC 6830 6.6.2: sites that exchanged
 /// data during the last minute).
 const SENDER_REPORTS: Duration = Duration::from_secs(60);
 /// How long a de-configured or moved prefix is remembered, so that senders can still be told.
 const AWAY_MEMORY: Duration = Duration::from_secs(24 * 3600);
-/// The use-LSB timer (RFC 9300 13.1).
-const USE_STATUS: Duration = Duration::from_secs(300);
 /// Hosts of dynamic prefixes that are registered by themselves, at most.
 const DYNAMIC_LIMIT: usize = 65_536;
 
@@ -92,7 +90,7 @@ impl Database {
         let local = Local {
             since: now,
             routed: old.is_none_or(|old| old.routed),
-            version: old.map_or(1, |old| next_version(old.version)),
+            version: old.map_or(mapping.first_version, |old| next_version(old.version)),
             status_from: Time::ZERO,
             of_dynamic: None,
             mapping,
@@ -176,6 +174,7 @@ impl Core {
         eid.away = away;
         eid.report_senders =
             self.settings.glean || self.database.report_senders.contains_key(prefix);
+        eid.stale_senders = self.solicitor.ignorant(prefix);
         self.actions.push(Action::SetLocal(eid));
     }
 
@@ -194,17 +193,31 @@ impl Core {
                 inside.map(|prefix| format!("expected a locator, found {address} of {prefix}"))
             }
         };
+        // A packet's source is all that tells its instance.
+        let shared = |new: &EidPrefix| {
+            let others = self.database.locals.prefixes();
+            let other = others.into_iter().find(|other| {
+                other.iid != new.iid
+                    && (other.prefix.contains(&new.prefix) || new.prefix.contains(&other.prefix))
+            });
+            other.map(|other| {
+                format!("expected an EID-Prefix that no other Instance ID has, found {new}, which overlaps {other}")
+            })
+        };
         match change {
             Change::Add(mapping) => mapping
                 .locators
                 .iter()
-                .find_map(|locator| reachable(locator.address)),
+                .find_map(|locator| reachable(locator.address))
+                .or_else(|| shared(&mapping.prefix)),
             Change::Remove(prefix) => known(prefix),
             Change::Move { from, to } => known(from).or_else(|| {
                 let taken = self.database.locals.get(to).is_some();
-                taken.then(|| {
-                    format!("expected a new EID-Prefix, found {to}, which is there already")
-                })
+                taken
+                    .then(|| {
+                        format!("expected a new EID-Prefix, found {to}, which is there already")
+                    })
+                    .or_else(|| shared(to))
             }),
             Change::Locator { address, .. } => {
                 let mappings = || self.database.locals.iter().map(|(_, local)| &local.mapping);
@@ -256,12 +269,14 @@ impl Core {
         self.database.away.remove(&prefix);
         let old = self.database.put(mapping, self.now);
         self.renumber_status(&prefix, old.as_ref());
+        self.solicitor.forget_stale(&prefix);
         self.drop_cached(&prefix);
         self.show_local(&prefix);
         true
     }
 
-    /// RFC 9300 13.1: after a change of the set, no locator-status bits for a while.
+    /// RFC 9300 13.1: after a change of the set, no locator-status bits for a while. RFC 6830 6.6.2 wants each site to get
+    /// bits of the set that it knows; none at all are wrong for nobody.
     fn renumber_status(&mut self, prefix: &EidPrefix, old: Option<&Local>) {
         let Some(local) = self.database.locals.get_mut(prefix) else {
             return;
@@ -270,8 +285,8 @@ impl Core {
             local.mapping.locators.iter().map(|l| l.address).collect()
         };
         let renumbered = old.is_some_and(|old| addresses(old) != addresses(local));
-        if renumbered && self.settings.edition == Edition::Rfc9300 {
-            local.status_from = self.now + USE_STATUS;
+        if renumbered {
+            local.status_from = self.now + self.settings.use_lsb_timer;
             self.timers
                 .set(Timer::StatusBits(*prefix), local.status_from);
         }
@@ -343,6 +358,7 @@ impl Core {
             let word = if up { "up" } else { "down" };
             self.log(format!("locator {address} of the site is {word}"));
             for prefix in &changed {
+                self.solicitor.forget_stale(prefix);
                 self.show_local(prefix);
             }
             self.database_changed(&changed);
@@ -429,6 +445,10 @@ impl Core {
         let Some((owner, local)) = self.database.owner(iid, source) else {
             return;
         };
+        let gone = self.now + self.settings.dynamic_eid_timeout;
+        if owner == host && local.of_dynamic.is_some() {
+            return self.timers.set(Timer::HostGone(host), gone);
+        }
         if !local.mapping.dynamic || owner == host {
             return;
         }
@@ -443,8 +463,27 @@ impl Core {
         if let Some(local) = self.database.locals.get_mut(&host) {
             local.of_dynamic = Some(owner);
         }
+        self.timers.set(Timer::HostGone(host), gone);
         self.log(format!("database: {host} seen here, of {owner}"));
         self.database_changed(&[host]);
+    }
+
+    /// A host of a dynamic prefix has sent nothing for so long that it is not taken to be here any more. Packets to it are
+    /// delivered as to the other hosts of the prefix; the first one from it brings it back.
+    pub(super) fn host_gone(&mut self, host: EidPrefix) {
+        let of_dynamic = |local: &Local| local.of_dynamic.is_some();
+        if !self.database.locals.get(&host).is_some_and(of_dynamic) {
+            return;
+        }
+        self.database.locals.remove(&host);
+        self.database.report_senders.remove(&host);
+        self.database.dynamic_hosts -= 1;
+        self.log(format!(
+            "database: {host} has been silent for long, forgotten"
+        ));
+        self.deregister(&[host]);
+        self.actions.push(Action::RemoveLocal(host));
+        self.solicit_correspondents(host);
     }
 
     /// A new configuration: only differences act, the map-cache stays.

@@ -11,14 +11,13 @@ use lisp::wire::MapRecord;
 use super::event::Action;
 use super::{Core, Timer};
 
-/// Time between two requests for an echo from one locator.
-const INTERVAL: Duration = Duration::from_secs(10);
 /// How long packets ask for the echo.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Core {
     /// A Map-Reply said whether its site echoes nonces.
     pub(super) fn note_echo_capability(&mut self, records: &[MapRecord], capable: bool) {
+        let interval = self.settings.echo_nonce_interval;
         let rlocs = records
             .iter()
             .flat_map(|record| &record.locators)
@@ -30,18 +29,19 @@ impl Core {
             state.echoes = capable;
             if capable && self.settings.echo_nonce {
                 self.timers
-                    .set_earlier(Timer::Echo(rloc), self.now + INTERVAL);
+                    .set_earlier(Timer::Echo(rloc), self.now + interval);
             }
         }
     }
 
     /// Time to ask for an echo, or to stop asking.
     pub(super) fn echo_timer(&mut self, rloc: IpAddr) {
+        let interval = self.settings.echo_nonce_interval;
         let in_use = self.cache.users.get(&rloc).is_some_and(|users| {
             users.iter().any(|prefix| {
                 self.traffic
                     .last_used(prefix)
-                    .is_some_and(|used| self.now.since(used) <= INTERVAL)
+                    .is_some_and(|used| self.now.since(used) <= interval)
             })
         });
         let nonce = u32::try_from(self.random_below(1 << 24)).unwrap_or_default();
@@ -52,7 +52,7 @@ impl Core {
         if state.asked_echo.take().is_some() {
             self.actions.push(Action::RequestEcho { rloc, nonce: None });
             self.counters.count("nonce-not-echoed");
-            self.timers.set(Timer::Echo(rloc), self.now + INTERVAL);
+            self.timers.set(Timer::Echo(rloc), self.now + interval);
             return self.verify_locator(rloc);
         }
         if !(enabled && state.echoes) {
@@ -64,7 +64,7 @@ impl Core {
             self.actions.push(Action::RequestEcho { rloc, nonce });
             self.timers.set(Timer::Echo(rloc), self.now + PATIENCE);
         } else {
-            self.timers.set(Timer::Echo(rloc), self.now + INTERVAL);
+            self.timers.set(Timer::Echo(rloc), self.now + interval);
         }
     }
 
@@ -84,7 +84,8 @@ impl Core {
         }
         self.counters.count("nonce-echoed");
         self.actions.push(Action::RequestEcho { rloc, nonce: None });
-        self.timers.set(Timer::Echo(rloc), self.now + INTERVAL);
+        let next = self.now + self.settings.echo_nonce_interval;
+        self.timers.set(Timer::Echo(rloc), next);
         self.set_reachable(rloc, true);
     }
 }

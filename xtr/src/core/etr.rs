@@ -9,7 +9,7 @@ use lisp::wire::{ControlMessage, MapRecord, MapReply, MapRequest};
 use super::event::Port;
 use super::limits::{Bucket, PerKey};
 use super::locator_set::{self, is_locator};
-use super::settings::LocalMapping;
+use super::settings::{LocalMapping, Settings};
 use super::{Arrival, Core};
 use crate::forwarding::Edition;
 
@@ -27,12 +27,13 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Limits of an edition.
-    pub fn new(edition: Edition) -> Self {
+    /// Limits of an edition and a configuration.
+    pub fn new(settings: &Settings) -> Self {
         let second = Duration::from_secs(1);
+        let newer = settings.edition == Edition::Rfc9300;
         Self {
             per_prefix: PerKey::new(second, REQUESTERS),
-            per_requester: (edition == Edition::Rfc9300).then(|| PerKey::new(second, REQUESTERS)),
+            per_requester: newer.then(|| PerKey::new(settings.map_reply_interval, REQUESTERS)),
             all: Bucket::new(1000, 1000),
         }
     }
@@ -55,6 +56,7 @@ impl Core {
     pub(super) fn answer(&mut self, arrival: &Arrival, request: &MapRequest) {
         self.counters.count("map-request-received");
         self.note_requester(arrival, request);
+        self.verify_piggybacked(request);
         if request.dont_reply {
             return self.counters.count("map-request-wants-no-reply");
         }

@@ -14,6 +14,7 @@ pub mod hold;
 pub mod limits;
 pub mod locator_set;
 pub mod map_cache;
+mod piggyback;
 pub mod probing;
 pub mod proxy;
 pub mod random;
@@ -38,6 +39,7 @@ use lisp::{CONTROL_PORT, EidPrefix};
 pub use event::{Action, Change, Datagram, Event, Forward, ForwardLocator, Port, Traffic};
 pub use random::{Random, Seeded};
 pub use settings::Settings;
+pub(crate) use versions::is_newer as is_newer_version;
 
 use crate::forwarding::DataEvent;
 use database::Database;
@@ -75,6 +77,8 @@ enum Timer {
     StatusBits(EidPrefix),
     /// A local EID-Prefix stops asking the packet path for its senders.
     SenderReports(EidPrefix),
+    /// A host of a dynamic EID-Prefix was silent for too long.
+    HostGone(EidPrefix),
 }
 
 /// An xTR (or a PITR, by its settings).
@@ -117,7 +121,7 @@ impl Core {
             requests: Requests::new(&settings),
             registrar: Registrar::new(settings.map_servers.len()),
             database: Database::new(&settings.database),
-            answering: Answering::new(settings.edition),
+            answering: Answering::new(&settings),
             solicitor: Solicitor::default(),
             cache: MapCache::default(),
             prober: Prober::default(),
@@ -190,6 +194,7 @@ impl Core {
                 Timer::Echo(rloc) => self.echo_timer(rloc),
                 Timer::StatusBits(prefix) => self.show_local(&prefix),
                 Timer::SenderReports(prefix) => self.end_sender_reports(prefix),
+                Timer::HostGone(prefix) => self.host_gone(prefix),
             }
         }
     }
@@ -291,8 +296,8 @@ impl Core {
                 source,
                 bits,
                 width,
-                ..
-            } => self.on_locator_status(iid, source, bits, width),
+                encapsulator,
+            } => self.on_locator_status(iid, source, encapsulator, (bits, width)),
             DataEvent::EchoNonce { nonce, .. } => self.on_echo(nonce),
             DataEvent::MapVersion {
                 iid,

@@ -9,6 +9,7 @@ use lisp::EidPrefix;
 use lisp::wire::{ControlMessage, MapReply, MapRequest};
 
 use super::event::{Datagram, Port};
+use super::limits::PerKey;
 use super::map_cache::{Mapping, Origin, rlocs_of};
 use super::requests::Purpose;
 use super::{Core, Timer};
@@ -21,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const BACK_OFF: u32 = 3;
 /// Interval at which a locator is tested again that was found down although probing is off.
 const RETEST: Duration = Duration::from_secs(60);
+
+/// Least time between two changes of an entry by locator-status bits.
+const STATUS_REST: Duration = Duration::from_secs(1);
+/// Entries that may change by them in that time.
+const STATUS_PREFIXES: usize = 65_536;
 
 /// What is known about the reachability of a locator.
 #[derive(Debug, Clone)]
@@ -44,10 +50,21 @@ pub struct Probed {
 }
 
 /// Every locator that an entry uses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Prober {
     pub(super) rlocs: BTreeMap<IpAddr, Probed>,
     by_nonce: BTreeMap<u64, Probe>,
+    status_changes: PerKey<EidPrefix>,
+}
+
+impl Default for Prober {
+    fn default() -> Self {
+        Self {
+            rlocs: BTreeMap::new(),
+            by_nonce: BTreeMap::new(),
+            status_changes: PerKey::new(STATUS_REST, STATUS_PREFIXES),
+        }
+    }
 }
 
 /// A probe on its way.
@@ -271,7 +288,16 @@ impl Core {
 
     /// Locator-status bits of a site (RFC 6830 6.3): a locator whose bit went from 1 to 0 is left until it returns,
     /// and probed, since the bits are a hint.
-    pub(super) fn on_locator_status(&mut self, iid: u32, source: IpAddr, bits: u32, width: u8) {
+    ///
+    /// Only the site itself is believed: a locator of the mapping (RFC 6830 6.3: LSBs can be spoofed), and not more
+    /// often than once a second (RFC 9300 10).
+    pub(super) fn on_locator_status(
+        &mut self,
+        iid: u32,
+        source: IpAddr,
+        encapsulator: IpAddr,
+        (bits, width): (u32, u8),
+    ) {
         if !self.settings.locator_status_bits {
             return;
         }
@@ -284,7 +310,16 @@ impl Core {
         if entry.origin == Origin::Static || entry.status == Some((bits, width)) {
             return;
         }
+        if !locators.iter().any(|l| l.rloc == Some(encapsulator)) {
+            return self.counters.count("locator-status-from-stranger");
+        }
+        // Bits beyond the locator-set mean nothing (RFC 6830 6.6).
+        let counted = locators.len().min(usize::from(width));
+        let meant = u32::MAX.checked_shr(32 - counted as u32).unwrap_or(0);
         let was = entry.status.map_or(u32::MAX, |(bits, _)| bits);
+        if (was ^ bits) & meant != 0 && !self.prober.status_changes.allow(self.now, prefix) {
+            return self.counters.count("locator-status-limited");
+        }
         let fallen: Vec<IpAddr> = locators
             .iter()
             .take(usize::from(width))

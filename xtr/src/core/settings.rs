@@ -50,8 +50,18 @@ pub struct Settings {
     pub locator_status_bits: bool,
     /// Whether map-versions are used (RFC 6834).
     pub map_versioning: bool,
+    /// How long locator-status bits are left out after the set that they number changed (RFC 9300 13.1: 5 minutes).
+    pub use_lsb_timer: Duration,
     /// Whether echo-nonce is offered and used (RFC 6830 6.3.1).
     pub echo_nonce: bool,
+    /// Time between two requests for an echo from one locator.
+    pub echo_nonce_interval: Duration,
+    /// Whether a mapping that a Map-Request brings along is verified and used (RFC 6830 6.1.3); without, it is ignored.
+    pub piggyback: bool,
+    /// Time between two Map-Replies to one requester in RFC 9301 (5.4 recommends 3 s).
+    pub map_reply_interval: Duration,
+    /// After so much silence a host of a dynamic EID-Prefix counts as gone.
+    pub dynamic_eid_timeout: Duration,
     /// Whether mappings are gleaned from data packets and Map-Requests (RFC 6830 6.2).
     pub glean: bool,
     /// Proxy ETRs (RFC 6832 6.1): their priorities and weights choose among them.
@@ -88,6 +98,8 @@ pub struct LocalMapping {
     pub locators: Vec<LocalLocator>,
     /// Hosts of this prefix may live behind other xTRs: each seen one is registered by itself (host mobility).
     pub dynamic: bool,
+    /// Map-version with which the mapping begins (RFC 9302 6), 1 to 4095.
+    pub first_version: u16,
     /// Other priorities and weights for some requesters; the first that matches counts.
     pub policies: Vec<RequesterPolicy>,
 }

@@ -13,6 +13,7 @@ use super::limits::PerKey;
 use super::locator_set::is_locator;
 use super::map_cache::{Origin, rlocs_of};
 use super::requests::Purpose;
+use super::versions::STALE_TIMES;
 use super::{Arrival, Core, Timer};
 use crate::forwarding::Edition;
 
@@ -22,6 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const TRIES: u32 = 3;
 /// Sites that were sent data within this time are told of a change (RFC 6830 6.6.2).
 const CORRESPONDENT: Duration = Duration::from_secs(60);
+/// Senders with an old map-version that are remembered.
+const STALE_SENDERS: usize = 4096;
 /// Locators that are solicited at one time.
 const SESSIONS: usize = 16_384;
 
@@ -31,6 +34,15 @@ pub struct Solicitor {
     sessions: BTreeMap<(EidPrefix, IpAddr), Session>,
     sent: PerKey<(EidPrefix, IpAddr)>,
     received: PerKey<EidPrefix>,
+    /// Who sends data with an old map-version.
+    stale: BTreeMap<(EidPrefix, IpAddr), Told>,
+}
+
+/// How often a sender was told that its mapping is old.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    pub(super) times: u32,
+    pub(super) last: Option<Time>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +57,34 @@ impl Default for Solicitor {
             sessions: BTreeMap::new(),
             sent: PerKey::new(INTERVAL, SESSIONS),
             received: PerKey::new(INTERVAL, SESSIONS),
+            stale: BTreeMap::new(),
         }
+    }
+}
+
+impl Solicitor {
+    /// What a sender with an old map-version was told; none: too many are remembered already.
+    pub(super) fn stale_sender(&mut self, prefix: EidPrefix, sender: IpAddr) -> Option<&mut Told> {
+        let room = self.stale.len() < STALE_SENDERS;
+        let key = (prefix, sender);
+        if !room && !self.stale.contains_key(&key) {
+            return None;
+        }
+        Some(self.stale.entry(key).or_default())
+    }
+
+    /// Who was told often enough and did not ask.
+    pub(super) fn ignorant(&self, prefix: &EidPrefix) -> Vec<IpAddr> {
+        let of_prefix = self.stale.iter().filter(|((of, _), _)| of == prefix);
+        of_prefix
+            .filter(|(_, told)| told.times >= STALE_TIMES)
+            .map(|((_, sender), _)| *sender)
+            .collect()
+    }
+
+    /// Nobody has an old mapping of a prefix that just changed, or everybody: counting begins anew.
+    pub(super) fn forget_stale(&mut self, prefix: &EidPrefix) {
+        self.stale.retain(|(of, _), _| of != prefix);
     }
 }
 
@@ -112,30 +151,31 @@ impl Core {
     }
 
     /// Sends an SMR about a local prefix to a locator, and `times - 1` more unless a Map-Request comes back. With one
-    /// try there is data that brings the next; a change is told later when it cannot be told yet.
+    /// try there is data that brings the next; a change is told later when it cannot be told yet. False: none went now.
     pub(super) fn solicit(
         &mut self,
         prefix: EidPrefix,
         rloc: IpAddr,
         source_eid: Option<IpAddr>,
         times: u32,
-    ) {
+    ) -> bool {
         let key = (prefix, rloc);
         let usable = is_locator(rloc)
             && !self.settings.is_own(rloc)
             && self.settings.source_for(rloc).is_some();
         if !usable {
-            return;
+            return false;
         }
         if let Some(session) = self.solicitor.sessions.get_mut(&key) {
             // About an earlier change; what comes next tells of this one too.
             session.left = session.left.max(times);
-            return;
+            return false;
         }
         let free_at = self.solicitor.sent.free_at(self.now, &key);
         if self.solicitor.sent.allow(self.now, key) {
             self.send_smr(prefix, rloc, source_eid);
             self.solicit_later(key, source_eid, times - 1, self.now + INTERVAL);
+            true
         } else {
             self.counters.count("smr-not-sent-yet");
             if let Some(at) = free_at
@@ -143,6 +183,7 @@ impl Core {
             {
                 self.solicit_later(key, source_eid, times, at);
             }
+            false
         }
     }
 
@@ -192,8 +233,9 @@ impl Core {
 
     /// A Map-Request about a local prefix: its sender knows, or will know, of the change (RFC 6830 6.6.2).
     pub(super) fn note_requester(&mut self, arrival: &Arrival, request: &MapRequest) {
-        let nobody_waits =
-            self.solicitor.sessions.is_empty() && self.database.report_senders.is_empty();
+        let nobody_waits = self.solicitor.sessions.is_empty()
+            && self.solicitor.stale.is_empty()
+            && self.database.report_senders.is_empty();
         if request.probe || nobody_waits {
             return;
         }
@@ -208,13 +250,25 @@ impl Core {
                 informed.extend(rlocs.iter().copied());
             }
         }
+        let concerns = |(prefix, rloc): &&(EidPrefix, IpAddr)| {
+            rlocs.contains(rloc) && asked.iter().any(|q| q.covers(prefix) || prefix.covers(q))
+        };
+        let learning: Vec<_> = self
+            .solicitor
+            .stale
+            .keys()
+            .filter(concerns)
+            .copied()
+            .collect();
+        for key in learning {
+            self.solicitor.stale.remove(&key);
+            self.show_local(&key.0);
+        }
         let done: Vec<(EidPrefix, IpAddr)> = self
             .solicitor
             .sessions
             .keys()
-            .filter(|(prefix, rloc)| {
-                rlocs.contains(rloc) && asked.iter().any(|q| q.covers(prefix) || prefix.covers(q))
-            })
+            .filter(concerns)
             .copied()
             .collect();
         for (prefix, rloc) in done {

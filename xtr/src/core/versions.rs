@@ -1,14 +1,22 @@
 //! Map-versions of data packets (RFC 6834, RFC 9302): who has an old mapping finds out from a packet.
 
 use std::net::IpAddr;
+use std::time::Duration;
+
+use lisp::EidPrefix;
 
 use super::Core;
 use super::map_cache::Origin;
 use super::requests::Purpose;
 
+/// So often a sender is told that its mapping is old before its packets are dropped (RFC 9302 7.1).
+pub(super) const STALE_TIMES: u32 = 10;
+/// From then on it is told once in this time.
+const STALE_REST: Duration = Duration::from_secs(30);
+
 /// Whether map-version `a` is newer than `b` on the circle of 4096. At a distance of 2048 the larger number is newer,
 /// seen from either side (RFC 9302 6).
-pub(super) fn is_newer(a: u16, b: u16) -> bool {
+pub(crate) fn is_newer(a: u16, b: u16) -> bool {
     (a > b && a - b <= 2048) || (b > a && b - a > 2048)
 }
 
@@ -35,7 +43,7 @@ impl Core {
         {
             if is_newer(version, destination.1) {
                 self.counters.count("map-version-of-sender-old");
-                self.solicit(prefix, encapsulator, Some(source.0), 1);
+                self.inform_stale(prefix, encapsulator, source.0);
             } else {
                 self.counters.count("map-version-of-sender-from-the-future");
             }
@@ -51,6 +59,31 @@ impl Core {
         {
             self.counters.count("map-version-cached-old");
             self.ask(prefix, None, Purpose::Verify);
+        }
+    }
+}
+
+impl Core {
+    /// Tells a sender of its old mapping. When it was told often enough and still sends with the old version, its packets
+    /// are dropped, and it is told less often (RFC 9302 7.1, RFC 9301 5.3).
+    fn inform_stale(&mut self, prefix: EidPrefix, encapsulator: IpAddr, source: IpAddr) {
+        let now = self.now;
+        let Some(told) = self.solicitor.stale_sender(prefix, encapsulator) else {
+            return self.counters.count("map-version-too-many-senders");
+        };
+        if told.times >= STALE_TIMES && told.last.is_some_and(|at| now.since(at) < STALE_REST) {
+            return;
+        }
+        if !self.solicit(prefix, encapsulator, Some(source), 1) {
+            return;
+        }
+        if let Some(told) = self.solicitor.stale_sender(prefix, encapsulator) {
+            told.times += 1;
+            told.last = Some(now);
+            if told.times == STALE_TIMES {
+                self.counters.count("map-version-sender-refused");
+                self.show_local(&prefix);
+            }
         }
     }
 }

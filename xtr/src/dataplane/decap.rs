@@ -16,7 +16,8 @@ use super::encap::{Encapsulator, Shared};
 use super::inner::{self, Inner};
 use super::limiter::Limiter;
 use super::sys::{Arrival, RECEIVE_SLOT, ReceiveBuffers};
-use crate::forwarding::{Counter, DataEvent, Edition, Role, Tables};
+use crate::core::is_newer_version as is_newer;
+use crate::forwarding::{Counter, DataEvent, Edition, LocalEid, Role, Tables};
 use crate::kernel::site::{SiteRoutes, SiteView};
 use crate::kernel::tun::TunOffload;
 
@@ -295,7 +296,11 @@ impl Decapsulator {
             self.report_away(iid, inner, outside, true);
             return Err(Counter::DestinationAway);
         }
-        self.note_header(tables, iid, inner, outside, local.map_version);
+        let versions = outside.header.map_version;
+        if let Some(versions) = versions.filter(|_| outside.header.nonce.is_none()) {
+            self.note_versions(tables, iid, inner, outside, local, versions)?;
+        }
+        self.note_header(tables, iid, inner, outside);
         if local.report_senders
             && self.allow(("sender", iid, outside.encapsulator, local.prefix), 1_000)
         {
@@ -342,14 +347,7 @@ impl Decapsulator {
     }
 
     /// Acts on, or reports, what the LISP header of an accepted packet says.
-    fn note_header(
-        &mut self,
-        tables: &Tables,
-        iid: u32,
-        inner: &Inner,
-        outside: &Outside,
-        our_version: Option<u16>,
-    ) {
+    fn note_header(&mut self, tables: &Tables, iid: u32, inner: &Inner, outside: &Outside) {
         let header = &outside.header;
         let encapsulator = outside.encapsulator;
         match (header.nonce, header.echo_request) {
@@ -381,35 +379,57 @@ impl Decapsulator {
                 width: if header.instance_id.is_some() { 8 } else { 32 },
             });
         }
-        if let Some((source_version, destination_version)) = header.map_version
-            && header.nonce.is_none()
+    }
+
+    /// Compares map-versions: who has an old mapping is reported; what the texts forbid is dropped.
+    fn note_versions(
+        &mut self,
+        tables: &Tables,
+        iid: u32,
+        inner: &Inner,
+        outside: &Outside,
+        local: &LocalEid,
+        (source_version, destination_version): (u16, u16),
+    ) -> Result<(), Counter> {
+        let newer_edition = tables.policy.edition == Edition::Rfc9300;
+        let Some(ours) = local.map_version.filter(|_| tables.policy.map_versioning) else {
+            // RFC 9302 6.1: a mapping without a version allows no V bit. RFC 6834 5.1 leaves it open.
+            return if newer_edition {
+                Err(Counter::MapVersion)
+            } else {
+                Ok(())
+            };
+        };
+        // Version 0 says nothing (RFC 6834 5.1, 5.2).
+        let theirs = tables
+            .longest_match(iid, inner.source)
+            .and_then(|e| e.map_version)
+            .filter(|_| source_version != 0)
+            .unwrap_or(source_version);
+        let stale = destination_version != 0 && is_newer(ours, destination_version);
+        let impossible = destination_version != 0 && is_newer(destination_version, ours);
+        let key = (
+            outside.encapsulator,
+            inner.source,
+            source_version,
+            destination_version,
+        );
+        if (stale || impossible || theirs != source_version) && self.allow(("version", key), 1_000)
         {
-            let theirs = tables
-                .longest_match(iid, inner.source)
-                .and_then(|e| e.map_version);
-            let stale = our_version.is_some_and(|v| v != destination_version)
-                || theirs.is_some_and(|v| v != source_version);
-            if stale
-                && self.allow(
-                    (
-                        "version",
-                        encapsulator,
-                        inner.source,
-                        source_version,
-                        destination_version,
-                    ),
-                    1_000,
-                )
-            {
-                self.shared.report(DataEvent::MapVersion {
-                    iid,
-                    source: inner.source,
-                    destination: inner.destination,
-                    encapsulator,
-                    source_version,
-                    destination_version,
-                });
-            }
+            self.shared.report(DataEvent::MapVersion {
+                iid,
+                source: inner.source,
+                destination: inner.destination,
+                encapsulator: outside.encapsulator,
+                source_version,
+                destination_version,
+            });
         }
+        let ignorant = stale && local.stale_senders.contains(&outside.encapsulator);
+        let outdated = newer_edition && is_newer(theirs, source_version);
+        if impossible || ignorant || outdated {
+            return Err(Counter::MapVersion);
+        }
+        Ok(())
     }
 }

@@ -329,8 +329,10 @@ impl Encapsulator {
             }
             Fate::Drop(counter) => {
                 self.shared.count(counter);
-                if counter == Counter::DroppedByAction {
-                    self.complain(at, &inner, Complaint::Prohibited);
+                match counter {
+                    Counter::DroppedByAction => self.complain(at, &inner, Complaint::Prohibited),
+                    Counter::DroppedByMapping => self.complain(at, &inner, Complaint::Unreachable),
+                    _ => {}
                 }
             }
         }
@@ -432,8 +434,8 @@ impl Encapsulator {
 
     /// Tells the source, rate-limited.
     fn complain(&mut self, at: usize, inner: &Inner, complaint: Complaint) {
-        let prohibited = complaint == Complaint::Prohibited;
-        let key = ("complaint", prohibited, inner.source, inner.destination);
+        let kind = std::mem::discriminant(&complaint);
+        let key = ("complaint", kind, inner.source, inner.destination);
         if self.limiter.allow(key, 4, 100, self.now_ms)
             && let Some(message) = icmp::message(&self.arena[at..at + inner.len], inner, complaint)
             && let Err(error) = self.shared.icmp.send(inner.source, &message)

@@ -14,6 +14,8 @@ const ICMP6_LIMIT: usize = 1280 - 40;
 pub(crate) enum Complaint {
     /// Send at most so many octets.
     TooBig(u16),
+    /// No locator of the mapping can be used (RFC 6830 6.3): host unreachable.
+    Unreachable,
     /// The mapping says drop (RFC 6830 6.1.4, ACT 3): administratively prohibited.
     Prohibited,
 }
@@ -31,6 +33,7 @@ pub(crate) fn message(packet: &[u8], inner: &Inner, complaint: Complaint) -> Opt
                 icmp[0] = 2;
                 icmp[4..8].copy_from_slice(&u32::from(mtu).to_be_bytes());
             }
+            Complaint::Unreachable => icmp[..2].copy_from_slice(&[1, 3]),
             Complaint::Prohibited => icmp[..2].copy_from_slice(&[1, 1]),
         }
         ICMP6_LIMIT
@@ -44,6 +47,7 @@ pub(crate) fn message(packet: &[u8], inner: &Inner, complaint: Complaint) -> Opt
                 icmp[..2].copy_from_slice(&[3, 4]);
                 icmp[6..8].copy_from_slice(&mtu.to_be_bytes());
             }
+            Complaint::Unreachable => icmp[..2].copy_from_slice(&[3, 1]),
             Complaint::Prohibited => icmp[..2].copy_from_slice(&[3, 13]),
         }
         ICMP4_LIMIT

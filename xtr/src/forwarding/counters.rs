@@ -39,7 +39,7 @@ counters! {
     MissesUnreported => "map-cache-misses-unreported",
     /// Handed back by the control plane after a hold.
     Released => "released",
-    /// The mapping has no usable locator.
+    /// The mapping has no usable locator; the source is told.
     DroppedByMapping => "dropped-by-mapping",
     /// The map-cache says drop (ACT 3, unassigned actions, static entries); the source is told.
     DroppedByAction => "dropped-by-action",
@@ -79,6 +79,9 @@ counters! {
     NoSiteRoute => "no-site-route",
     /// PETR: inner source is no EID of a configured site (RFC 6832 6.1).
     PetrSource => "petr-source",
+    /// Map-versions that forbid the packet: newer than ours, older than the mapping that we have, or none of ours to
+    /// compare with (RFC 6834 5, RFC 9302 7).
+    MapVersion => "map-version",
     /// Congestion experienced outside over a not ECN-capable inner packet (RFC 6040 4.2, edition 9300).
     EcnDrop => "ecn-drop",
     /// Encrypted payload (KK bits, RFC 8061, edition 9300): not supported.

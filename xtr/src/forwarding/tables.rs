@@ -25,6 +25,9 @@ pub struct LocalEid {
     /// Report who sends to it ([`super::DataEvent::Sender`]): after a change of its locator-set, so that those who are in
     /// nobody's map-cache hear of it as well (RFC 6830 6.6.2).
     pub report_senders: bool,
+    /// Who was told often enough that it has an old mapping: its packets with an old destination map-version are dropped
+    /// (RFC 9302 7.1).
+    pub stale_senders: Vec<IpAddr>,
 }
 
 impl LocalEid {
@@ -36,6 +39,7 @@ impl LocalEid {
             map_version: None,
             away: false,
             report_senders: false,
+            stale_senders: Vec::new(),
         }
     }
 }

@@ -168,6 +168,7 @@ fn mapping(request: &Request) -> Result<LocalMapping, String> {
     }
     let ttl = number(&request.arguments, "ttl", 1440)?;
     Ok(LocalMapping {
+        first_version: 1,
         prefix: prefix(request, "prefix")?,
         ttl: u32::try_from(ttl).map_err(|_| format!("expected `ttl` in minutes, found {ttl}"))?,
         locators,

@@ -45,6 +45,7 @@ fn policy(settings: &Settings) -> Policy {
         translated: private(settings)
             .map(|t| EidPrefix::new(0, t.routable.into()))
             .collect(),
+        map_versioning: settings.map_versioning,
         locator_status_bits: settings.locator_status_bits,
         report_sources: settings.database.iter().any(|mapping| mapping.dynamic),
     }

@@ -51,6 +51,7 @@ pub(super) fn own_mapping(text: &str) -> LocalMapping {
         ttl: 1440,
         locators: vec![own_locator(OWN)],
         dynamic: false,
+        first_version: 1,
         policies: Vec::new(),
     }
 }
@@ -94,7 +95,12 @@ pub(super) fn settings() -> Settings {
         }),
         locator_status_bits: false,
         map_versioning: false,
+        use_lsb_timer: Duration::from_secs(300),
         echo_nonce: false,
+        echo_nonce_interval: Duration::from_secs(10),
+        piggyback: false,
+        map_reply_interval: Duration::from_secs(1),
+        dynamic_eid_timeout: Duration::from_secs(24 * 3600),
         glean: false,
         petrs: Vec::new(),
         petr_sources: Vec::new(),

@@ -240,7 +240,7 @@ fn nothing_is_gleaned_unless_configured() {
 }
 
 #[test]
-fn status_bits_rest_after_the_set_changed_in_the_newer_edition() {
+fn status_bits_rest_after_the_set_changed() {
     let status = |bench: &Bench| {
         bench
             .done
@@ -251,7 +251,7 @@ fn status_bits_rest_after_the_set_changed_in_the_newer_edition() {
                 _ => None,
             })
     };
-    for (edition, at_once) in [(Edition::Rfc6830, Some(0b11)), (Edition::Rfc9300, None)] {
+    for edition in [Edition::Rfc6830, Edition::Rfc9300] {
         let mut with_bits = settings();
         with_bits.edition = edition;
         with_bits.locator_status_bits = true;
@@ -260,10 +260,137 @@ fn status_bits_rest_after_the_set_changed_in_the_newer_edition() {
         let mut mapping = own_mapping("10.1.0.0/24");
         mapping.locators.push(own_locator("192.0.2.8"));
         bench.event(Event::Change(Change::Add(mapping)));
-        assert_eq!(status(&bench), Some(at_once));
+        assert_eq!(status(&bench), Some(None));
+        bench.at_s(299);
+        assert_eq!(status(&bench), Some(None));
         bench.at_s(301);
         assert_eq!(status(&bench), Some(Some(0b11)));
     }
+}
+
+fn refused(bench: &Bench) -> Vec<IpAddr> {
+    let last = bench
+        .done
+        .iter()
+        .rev()
+        .find_map(|(_, action)| match action {
+            Action::SetLocal(local) => Some(local.stale_senders.clone()),
+            _ => None,
+        });
+    last.unwrap_or_default()
+}
+
+#[test]
+fn a_sender_that_keeps_an_old_version_is_refused_after_ten_smrs_until_it_asks() {
+    let mut bench = versioned();
+    bench.done.clear();
+    let mut told = Vec::new();
+    for tenth in 1000..2000u64 {
+        bench.at(tenth * 100);
+        bench.event(versions(5, 1));
+        told.extend(
+            bench
+                .requests()
+                .into_iter()
+                .filter(|r| r.2.smr)
+                .map(|r| r.0),
+        );
+        if told.len() < 10 {
+            assert!(refused(&bench).is_empty(), "told {} times", told.len());
+        }
+    }
+    let gaps: Vec<u64> = told
+        .windows(2)
+        .map(|w| w[1].since(w[0]).as_secs())
+        .collect();
+    assert!(gaps[..9].iter().all(|gap| *gap == 3), "{gaps:?}");
+    assert!(gaps[9..].iter().all(|gap| *gap >= 30), "{gaps:?}");
+    assert_eq!(bench.count("map-version-sender-refused"), 1);
+    let asks = ControlMessage::MapRequest(ask_for("10.1.0.0/24", 9, PEER));
+    bench.receive(MAP_SERVER, &asks);
+    assert!(refused(&bench).is_empty(), "it has the new mapping now");
+}
+
+#[test]
+fn versions_begin_as_configured_and_pass_by_zero() {
+    let mut with_versions = settings();
+    with_versions.map_versioning = true;
+    with_versions.database[0].first_version = 4095;
+    let mut bench = Bench::new(with_versions.clone());
+    let version = |bench: &mut Bench, nonce| {
+        let itr = format!("192.0.2.{nonce}");
+        let asks = ControlMessage::MapRequest(ask_for("10.1.0.10/32", nonce, &itr));
+        bench.receive(MAP_SERVER, &asks);
+        bench.replies()[0].1.records[0].map_version
+    };
+    assert_eq!(version(&mut bench, 9), 4095);
+    let mut mapping = with_versions.database[0].clone();
+    mapping.ttl = 60;
+    bench.event(Event::Change(Change::Add(mapping)));
+    assert_eq!(version(&mut bench, 10), 1);
+}
+
+fn with_mapping(eid: &str, rloc: &str, claimed: &str) -> ControlMessage {
+    let mut request = ask_for("10.1.0.10/32", 9, "192.0.2.40");
+    request.source_eid = Address::from(ip(eid));
+    request.map_reply = Some(positive(claimed, 1440, vec![locator(rloc, 1, 100)]));
+    ControlMessage::MapRequest(request)
+}
+
+#[test]
+fn a_piggybacked_mapping_is_asked_for_and_never_believed() {
+    let mut trusting = settings();
+    trusting.piggyback = true;
+    let mut bench = Bench::new(trusting);
+    bench.receive(
+        MAP_SERVER,
+        &with_mapping("203.0.113.20", PEER, "203.0.113.0/24"),
+    );
+    let asked = bench.requests();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].1, ip(RESOLVERS[0]), "through the mapping system");
+    assert_eq!(
+        asked[0].2.records[0].prefix(),
+        Some(prefix("203.0.113.20/32"))
+    );
+    assert_eq!(
+        bench.installed("203.0.113.0/24"),
+        None,
+        "until it is verified"
+    );
+    bench.answer(&asked[0].2, vec![to_peer("203.0.113.0/24", 1440)]);
+    assert!(bench.installed("203.0.113.0/24").is_some());
+
+    bench.at_s(5);
+    bench.receive(
+        MAP_SERVER,
+        &with_mapping("203.0.113.20", PEER, "203.0.113.0/24"),
+    );
+    bench.receive(
+        MAP_SERVER,
+        &with_mapping("203.0.113.20", "192.0.2.99", "198.51.100.0/24"),
+    );
+    bench.receive(MAP_SERVER, &with_mapping(HOST, "192.0.2.99", "10.1.0.0/24"));
+    assert!(
+        bench.requests().is_empty(),
+        "known, not of its source, ours"
+    );
+    bench.receive(
+        MAP_SERVER,
+        &with_mapping("203.0.113.20", "192.0.2.99", "203.0.113.0/24"),
+    );
+    assert_eq!(bench.requests()[0].1, ip(RESOLVERS[0]), "not its sender");
+}
+
+#[test]
+fn a_piggybacked_mapping_is_ignored_unless_configured() {
+    let mut bench = Bench::new(settings());
+    bench.receive(
+        MAP_SERVER,
+        &with_mapping("203.0.113.20", PEER, "203.0.113.0/24"),
+    );
+    assert!(bench.requests().is_empty());
+    assert_eq!(bench.count("map-request-with-mapping"), 1);
 }
 
 #[test]

@@ -208,6 +208,7 @@ fn locator_status_bits_take_a_locator_out_until_they_return() {
     say(&mut bench, 0b01);
     assert!(usable(&bench, PEER) && !usable(&bench, "192.0.2.3"));
     assert_eq!(bench.requests().len(), 1, "and it is probed");
+    bench.at_s(2);
     say(&mut bench, 0b11);
     assert!(usable(&bench, "192.0.2.3"));
 }
@@ -220,4 +221,39 @@ fn locators_that_nobody_uses_are_not_probed() {
     bench.at_s(100);
     assert!(bench.requests().is_empty());
     assert!(bench.core.show_rlocs(bench.now).is_empty());
+}
+
+#[test]
+fn locator_status_bits_count_from_the_site_itself_and_at_a_bounded_rate() {
+    let mut heeding = settings();
+    heeding.locator_status_bits = true;
+    let mut bench = learned(heeding);
+    let say = |bench: &mut Bench, from: &str, bits| {
+        bench.event(Event::Data(DataEvent::LocatorStatus {
+            iid: 0,
+            source: ip("203.0.113.20"),
+            encapsulator: ip(from),
+            bits,
+            width: 32,
+        }));
+    };
+    let changes = |bench: &mut Bench| {
+        let installed = |(_, action): &(Time, Action)| matches!(action, Action::Install { .. });
+        bench.done.drain(..).filter(installed).count()
+    };
+    bench.done.clear();
+    say(&mut bench, "192.0.2.99", 0b00);
+    assert_eq!(changes(&mut bench), 0, "a stranger");
+    assert_eq!(bench.count("locator-status-from-stranger"), 1);
+    for turn in 0..3000u64 {
+        bench.at(turn);
+        say(&mut bench, PEER, if turn % 2 == 0 { 0b11 } else { 0b01 });
+    }
+    let seen = changes(&mut bench);
+    assert!((2..=4).contains(&seen), "{seen} changes in three seconds");
+    assert!(bench.count("locator-status-limited") > 1000);
+    // What the site says for good is heard in the end.
+    bench.at_s(5);
+    say(&mut bench, PEER, 0b10);
+    assert!(!usable(&bench, PEER));
 }

@@ -282,3 +282,59 @@ fn changes_that_make_no_sense_are_refused_with_a_reason() {
         None
     );
 }
+
+/// Many prefixes fill several Map-Registers: none is larger than the edition allows on a path of unknown MTU, none has
+/// more records than its count field can say, and together they hold every prefix once.
+#[test]
+fn many_prefixes_take_several_messages_of_a_bounded_size() {
+    for (edition, map_server, largest) in [
+        (Edition::Rfc6830, MAP_SERVER, 1500 - 20 - 8),
+        (Edition::Rfc9300, MAP_SERVER, 576 - 20 - 8),
+        (Edition::Rfc9300, "2001:db8:51::10", 1280 - 40 - 8),
+    ] {
+        let mut large = settings();
+        large.edition = edition;
+        large.map_servers[0].address = ip(map_server);
+        large.map_servers[0].key = AuthKey::new(0, MacAlgorithm::HmacSha256Full, b"secret");
+        large.xtr_site_id = Some(lisp::wire::XtrSiteId {
+            xtr_id: [7; 16],
+            site_id: 1,
+        });
+        large.rlocs = vec![ip(OWN), ip("2001:db8::1")];
+        let locators = vec![own_locator(OWN), own_locator("2001:db8::1")];
+        large.database = (0..600u32)
+            .map(|n| {
+                let mut mapping = own_mapping(&format!("10.{}.{}.0/24", n / 256, n % 256));
+                mapping.locators.clone_from(&locators);
+                mapping
+            })
+            .collect();
+        let mut bench = Bench::fresh(large);
+        bench.at(0);
+        let sent = bench.sent();
+        let mut registered = Vec::new();
+        for message in &sent {
+            assert!(
+                message.payload.len() <= largest,
+                "{} octets to {map_server}, at most {largest}",
+                message.payload.len()
+            );
+            let ControlMessage::MapRegister(register) = &message.message else {
+                panic!("no Map-Register");
+            };
+            assert!(!register.records.is_empty() && register.records.len() <= 255);
+            registered.extend(register.records.iter().filter_map(MapRecord::eid_prefix));
+        }
+        assert_eq!(registered.len(), 600);
+        registered.sort();
+        registered.dedup();
+        assert_eq!(registered.len(), 600, "each once");
+        // Room is used: no message could have taken the next one's first record.
+        let room: Vec<usize> = sent.iter().map(|message| message.payload.len()).collect();
+        let record = 12 + 4 + 12 + 4 + 12 + 16;
+        let full = room[..room.len() - 1]
+            .iter()
+            .all(|len| len + 2 * record > largest);
+        assert!(full, "{room:?}");
+    }
+}

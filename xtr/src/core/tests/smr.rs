@@ -249,6 +249,54 @@ fn a_host_seen_here_is_registered_and_leaves_when_the_map_server_says_so() {
 }
 
 #[test]
+fn a_silent_host_of_a_dynamic_range_is_forgotten() {
+    let mut patient = mobile();
+    patient.dynamic_eid_timeout = Duration::from_secs(300);
+    let mut bench = Bench::fresh(patient);
+    bench.at(0);
+    bench.notify_all();
+    let seen = |bench: &mut Bench| {
+        bench.event(Event::Data(DataEvent::SourceSeen {
+            iid: 0,
+            source: ip(HOST),
+        }));
+    };
+    let hosts = |bench: &Bench| bench.core.show_database(bench.now).len() - 1;
+    seen(&mut bench);
+    bench.at_s(200);
+    seen(&mut bench);
+    bench.at_s(499);
+    assert_eq!(hosts(&bench), 1, "it sent 299 s ago");
+    bench.sent();
+    bench.at_s(501);
+    assert_eq!(hosts(&bench), 0);
+    let withdrawn = bench.registers().into_iter().find(|(_, register)| {
+        register
+            .records
+            .iter()
+            .any(|record| record.ttl == 0 && record.eid_prefix() == Some(prefix("10.1.0.10/32")))
+    });
+    assert!(withdrawn.is_some(), "the Map-Server is told");
+    assert!(
+        bench.core.show_away(bench.now).is_empty(),
+        "it may still be here: packets to it are delivered as to the others"
+    );
+    seen(&mut bench);
+    assert_eq!(hosts(&bench), 1, "its next packet brings it back");
+    // Moved away meanwhile, nothing is left for the timer to do.
+    bench.at_s(510);
+    bench.notify(0, vec![to_peer("10.1.0.10/32", 1440)]);
+    bench.sent();
+    bench.at_s(900);
+    assert!(
+        bench
+            .registers()
+            .iter()
+            .all(|(_, r)| r.records.iter().all(|record| record.ttl != 0))
+    );
+}
+
+#[test]
 fn a_dynamic_range_is_shared_and_never_moves_as_a_whole() {
     let mut bench = Bench::fresh(mobile());
     bench.at(0);
