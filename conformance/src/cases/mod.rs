@@ -7,3 +7,4 @@ mod itr;
 mod mr;
 mod ms;
 mod networks;
+mod one_xtr;

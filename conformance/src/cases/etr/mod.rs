@@ -1,5 +1,6 @@
 //! One ETR under test; every neighbour is a scripted peer.
 
+mod changes;
 mod common;
 mod cuts;
 mod decap;

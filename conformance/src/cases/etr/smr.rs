@@ -30,7 +30,7 @@ const KEPT: u64 = 0x5e7a_0000_0011_0003;
 
 /// The locators of the remote site, all of which are told.
 const TOLD: [IpAddr; 2] = [ITR, ITR6];
-const CHANGE: &str = "the change";
+pub(super) const CHANGE: &str = "the change";
 const CHANGED: &str = "10.1.0.0/24";
 
 /// One locator less for one of the two EID-Prefixes.
@@ -268,7 +268,7 @@ const fn spoils(name: &'static str, kills: &'static [Req], tamper: fn() -> Tampe
     }
 }
 
-fn is_smr(message: Option<&ControlMessage>) -> bool {
+pub(super) fn is_smr(message: Option<&ControlMessage>) -> bool {
     matches!(message, Some(ControlMessage::MapRequest(request)) if request.smr)
 }
 
@@ -288,13 +288,13 @@ fn on_smrs(change: fn(&mut MapRequest)) -> Tamper {
 }
 
 /// The peers that stay until the end of the drive.
-struct Peers {
+pub(super) struct Peers {
     net: Net,
     _host: Peer,
 }
 
 /// Lets the site send data to a remote one, and then changes its database.
-fn change(drive: &mut Drive, settings: &str) -> Result<Peers, Stop> {
+pub(super) fn change(drive: &mut Drive, settings: &str) -> Result<Peers, Stop> {
     let mut net = Net::peers(drive)?;
     mapping_system(&mut net.mapping, "key-of-site", |_| {
         let locators = vec![

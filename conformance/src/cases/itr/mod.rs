@@ -12,3 +12,6 @@ mod mtu;
 mod mtu_split;
 mod mtu_stateful;
 mod negative_reply;
+mod probing;
+mod reachability;
+mod smr;
