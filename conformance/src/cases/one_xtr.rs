@@ -105,11 +105,8 @@ impl Net {
     }
 
     /// From now on the mapping system says this.
-    pub(crate) fn teach(&self, records: Vec<MapRecord>) {
-        self.answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .records = records;
+    pub(crate) fn teach_all(&self, answers: Answers) {
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = answers;
     }
 
     /// The site's host sends an echo reply, which nobody answers, to a remote EID; waits until it leaves in a tunnel.
@@ -415,18 +412,6 @@ pub(crate) fn on_headers(
 ) -> Tamper {
     Box::new(move |way, frame| {
         if way == Way::FromVictim {
-            frame.edit_data(|header, _| change(header));
-        }
-        PacketFate::Forward
-    })
-}
-
-/// Changes the LISP header of data packets on their way to the victim.
-pub(crate) fn mend_headers(
-    mut change: impl FnMut(&mut DataHeader) -> bool + Send + 'static,
-) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::ToVictim {
             frame.edit_data(|header, _| change(header));
         }
         PacketFate::Forward

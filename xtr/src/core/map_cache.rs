@@ -107,6 +107,14 @@ pub fn rlocs_of(mapping: &Mapping) -> BTreeSet<IpAddr> {
     }
 }
 
+/// Which RLOC has which ordinal.
+fn ordinals(mapping: &Mapping) -> Vec<Option<IpAddr>> {
+    match mapping {
+        Mapping::Locators(locators) => locators.iter().map(|locator| locator.rloc).collect(),
+        Mapping::Negative(_) => Vec::new(),
+    }
+}
+
 /// A life of `ttl` minutes from `now`; 0xffffffff is for ever (RFC 6830 6.1.4).
 pub fn expiry(now: Time, ttl: u32) -> Option<Time> {
     (ttl != u32::MAX).then(|| now + Duration::from_secs(u64::from(ttl) * 60))
@@ -169,7 +177,13 @@ impl Core {
                 self.counters.count("record-for-static-entry");
                 return false;
             }
-            Some(old) => entry.since = old.since,
+            Some(old) => {
+                entry.since = old.since;
+                // The same locators in the same order: what their status bits said still holds (RFC 6830 6.3).
+                if ordinals(&old.mapping) == ordinals(&entry.mapping) {
+                    entry.status = entry.status.or(old.status);
+                }
+            }
             None => {
                 if entry.origin != Origin::Static
                     && self.cache.learned >= self.settings.map_cache_limit

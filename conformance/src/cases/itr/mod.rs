@@ -1,5 +1,6 @@
 //! One ITR under test.
 
+mod echo_nonce;
 mod families;
 mod flows;
 mod flows_net;
@@ -15,3 +16,4 @@ mod negative_reply;
 mod probing;
 mod reachability;
 mod smr;
+mod status_bits;

@@ -257,3 +257,35 @@ fn locator_status_bits_count_from_the_site_itself_and_at_a_bounded_rate() {
     say(&mut bench, PEER, 0b10);
     assert!(!usable(&bench, PEER));
 }
+
+#[test]
+fn a_refreshed_mapping_keeps_what_its_status_bits_said_unless_the_set_changed() {
+    let mut heeding = probing();
+    heeding.locator_status_bits = true;
+    let mut bench = learned(heeding);
+    bench.event(Event::Data(DataEvent::LocatorStatus {
+        iid: 0,
+        source: ip("203.0.113.20"),
+        encapsulator: ip("192.0.2.3"),
+        bits: 0b10,
+        width: 32,
+    }));
+    assert!(!usable(&bench, PEER));
+    for (_, to, request) in bench.requests() {
+        answer_probe(&mut bench, &request, &[&to.to_string()], true);
+    }
+    assert!(bench.count("probe-answered") > 0);
+    assert!(
+        !usable(&bench, PEER),
+        "the reply to a probe is no status bit"
+    );
+    let another = vec![locator(PEER, 1, 1), locator("192.0.2.4", 1, 1)];
+    let smr = ControlMessage::MapRequest(MapRequest {
+        smr: true,
+        ..ask_for("203.0.113.0/24", 5, "192.0.2.3")
+    });
+    bench.receive("192.0.2.3", &smr);
+    let (_, _, request) = bench.requests().pop().expect("the SMR asks");
+    bench.answer(&request, vec![positive("203.0.113.0/24", 1440, another)]);
+    assert!(usable(&bench, PEER), "the bits numbered another set");
+}
