@@ -17,7 +17,7 @@ use crate::sys::netns::Namespace;
 use crate::topology::{Link, Node, NodeKind, RouteAction, Topology};
 
 /// Index of a node's bridge device, if it has one.
-const BRIDGE_INDEX: u32 = 2;
+pub(super) const BRIDGE_INDEX: u32 = 2;
 /// Index of the first interface of a node.
 const FIRST_INDEX: u32 = 3;
 

@@ -37,9 +37,9 @@ impl Lab {
                 Ok(netlink.flush()?)
             })
             .map_err(failed)??;
-        for (side, end) in self.topology.links[number].ends.iter().enumerate() {
-            let index = self.networks.indexes[number][side];
-            self.namespace(&end.node)?
+        for side in 0..2 {
+            let (node, index) = self.place(number, side)?;
+            self.networks.nodes[node]
                 .run(|| -> Result<(), LabError> {
                     let mut netlink = Netlink::open().map_err(failed)?;
                     netlink.settle_link(index, format!("link `{link}`: waiting for its end"))?;
@@ -96,11 +96,8 @@ impl Lab {
 
     /// The network namespace and the interface index of a link's end.
     pub(crate) fn end(&self, link: usize, side: usize) -> Result<(OwnedFd, u32), LabError> {
-        let node = &self.topology.links[link].ends[side].node;
-        Ok((
-            copy(self.namespace(node)?)?,
-            self.networks.indexes[link][side],
-        ))
+        let (node, index) = self.place(link, side)?;
+        Ok((copy(&self.networks.nodes[node])?, index))
     }
 
     /// The user namespace that the lab lives in.

@@ -5,6 +5,7 @@ mod clock;
 mod error;
 mod gauge;
 mod links;
+mod moving;
 mod ping;
 mod processes;
 mod watch;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::capture::{Capture, Interface, Mark, Noise, Recording, Tap};
 use crate::inline::{Cable, Inline, Relay};
 use crate::sys::netns::Namespace;
-use crate::topology::Topology;
+use crate::topology::{NodeKind, Topology};
 use build::Networks;
 pub(crate) use clock::Clock;
 pub use error::LabError;
@@ -64,6 +65,7 @@ pub struct Lab {
     topology: Topology,
     clock: Clock,
     marks: Mutex<Vec<Mark>>,
+    moves: Mutex<Vec<moving::Move>>,
     // Dropped in this order: programs go first, the networks last.
     processes: Processes,
     relay: Option<Relay>,
@@ -117,6 +119,7 @@ impl Lab {
             topology: topology.clone(),
             clock,
             marks: Mutex::new(Vec::new()),
+            moves: Mutex::new(Vec::new()),
             processes,
             relay,
             capture,
@@ -197,18 +200,20 @@ impl Lab {
 
     /// Ends everything and hands over what was recorded: every packet that passed a link before the call.
     pub fn finish(mut self) -> Recording {
-        let (packets, drops) = match &mut self.capture {
+        let (mut packets, drops) = match &mut self.capture {
             Some(capture) => capture.finish(),
             None => Default::default(),
         };
         let noise = self.gauge.read();
-        let processes = self.processes.finish();
         let interfaces = self
             .capture
             .as_ref()
             .map(|capture| capture.interfaces.clone());
+        let mut interfaces = interfaces.unwrap_or_default();
+        self.name_moves(&mut interfaces, &mut packets);
+        let processes = self.processes.finish();
         Recording {
-            interfaces: interfaces.unwrap_or_default(),
+            interfaces,
             packets,
             drops,
             noise,
@@ -253,7 +258,8 @@ fn relay(
     Relay::start(namespace, cables, clock).map(Some)
 }
 
-/// Where the links are captured: at the first end, or at the end away from a victim.
+/// Where the links are captured: at the first end (of a link to a bridge at the other: that one stays where it is when the
+/// link is moved), or at the end away from a victim.
 fn taps(topology: &Topology, networks: &Networks, inline: &[Inline]) -> Vec<Tap> {
     let mut taps = Vec::new();
     for (number, link) in topology.links.iter().enumerate() {
@@ -261,7 +267,14 @@ fn taps(topology: &Topology, networks: &Networks, inline: &[Inline]) -> Vec<Tap>
             continue;
         }
         let victim = inline.iter().find(|inline| inline.link == link.name);
-        let side = usize::from(victim.is_some_and(|inline| link.end(&inline.victim) == Some(0)));
+        let is_bridge = |side: usize| {
+            let node = topology.node(&link.ends[side].node);
+            node.is_some_and(|node| node.kind == NodeKind::Bridge)
+        };
+        let side = usize::from(match victim {
+            Some(inline) => link.end(&inline.victim) == Some(0),
+            None => is_bridge(0) && !is_bridge(1),
+        });
         let (near, far) = (&link.ends[side].node, &link.ends[1 - side].node);
         let Some(node) = topology.nodes.iter().position(|node| node.name == *near) else {
             continue;

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -259,6 +259,21 @@ impl Netlink {
             return self.flush();
         }
         Ok(())
+    }
+
+    /// Moves an interface to another namespace. It arrives there down, with its name and Ethernet address.
+    pub(crate) fn move_link(
+        &mut self,
+        index: u32,
+        to: &impl AsFd,
+        what: String,
+    ) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message
+            .attributes
+            .push(LinkAttribute::NetNsFd(to.as_fd().as_raw_fd()));
+        self.request(RouteNetlinkMessage::SetLink(message), 0, what)
     }
 
     /// Gives an interface an address.

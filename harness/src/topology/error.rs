@@ -56,7 +56,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(at: Position, message: impl Into<String>) -> Problem {
+    /// What was found and what was expected, and where.
+    pub fn new(at: Position, message: impl Into<String>) -> Problem {
         Problem {
             at,
             message: message.into(),
@@ -65,7 +66,8 @@ impl Problem {
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Problem {
+    /// The same with what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
     }
@@ -100,11 +102,18 @@ impl TopologyError {
     }
 
     /// A problem of the file as a whole (it cannot be read, say).
-    pub(crate) fn of_file(file: &str, message: String, hint: &str) -> TopologyError {
+    pub fn of_file(file: &str, message: String, hint: &str) -> TopologyError {
         let problem = Problem::new(Position::default(), message).hint(hint);
         let mut sources = Sources::default();
         sources.add(file, "");
         TopologyError::new(sources, vec![problem])
+    }
+
+    /// Problems of one text.
+    pub fn of_text(file: &str, text: &str, problems: Vec<Problem>) -> TopologyError {
+        let mut sources = Sources::default();
+        sources.add(file, text);
+        TopologyError::new(sources, problems)
     }
 
     fn quote(&self, f: &mut fmt::Formatter<'_>, at: Position) -> fmt::Result {

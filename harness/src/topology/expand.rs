@@ -12,6 +12,20 @@ use super::tree::{Key, Tree, Value};
 const DEEPEST: usize = 8;
 const MOST: usize = 50_000;
 
+/// Whether a file has anything to expand.
+pub(super) fn has_work(tree: &Tree) -> bool {
+    match &tree.value {
+        Value::Map(entries) => entries.iter().any(|(key, value)| {
+            ["include", "parameters", "repeat"].contains(&key.name.as_str())
+                || key.name.contains("$(")
+                || has_work(value)
+        }),
+        Value::List(items) => items.iter().any(has_work),
+        Value::Text(text) => text.contains("$("),
+        _ => false,
+    }
+}
+
 /// Expands a file's tree. `given` are values for its parameters.
 pub(super) fn expand(
     mut tree: Tree,

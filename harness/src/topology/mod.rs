@@ -5,6 +5,7 @@
 //! reported at once, each with line, column and a hint. The form is described in `docs/harness.md`.
 
 mod check;
+mod emit;
 mod error;
 mod expand;
 mod expression;
@@ -22,6 +23,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use error::{Position, Problem, TopologyError};
+
+/// Strict reading of YAML files with places: for other files that are written by hand beside topologies.
+pub mod yaml {
+    pub use super::error::{Position, Problem, TopologyError as FileError};
+    pub use super::section::{Section, boolean, entries, items, nearest, number, parsed, text};
+    pub use super::tree::{Key, Tree, Value};
+}
 
 /// The version of the form that is read here (`format: 1`).
 pub const FORMAT: u64 = 1;
@@ -262,12 +270,25 @@ impl Topology {
         text: &str,
         parameters: &[(String, String)],
     ) -> Result<Topology, TopologyError> {
+        let tree = tree::Tree::parse(text)
+            .map_err(|problem| TopologyError::of_text(file, text, vec![problem]))?;
+        Topology::of_tree(file, text, tree, parameters).map(|(topology, _)| topology)
+    }
+
+    /// Reads and checks a topology that stands in a larger file: `tree` is a part of `text`, and problems point into that.
+    /// Returns with it the same topology as a file of its own, which needs no other: parameters filled in, included files
+    /// in it, repeated entries written out.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn of_tree(
+        file: &str,
+        text: &str,
+        tree: yaml::Tree,
+        parameters: &[(String, String)],
+    ) -> Result<(Topology, String), TopologyError> {
         let mut sources = error::Sources::default();
         sources.add(file, text);
-        let tree = match tree::Tree::parse(text) {
-            Ok(tree) => tree,
-            Err(problem) => return Err(TopologyError::new(sources, vec![problem])),
-        };
         let given = parameters
             .iter()
             .map(|(name, value)| {
@@ -288,10 +309,38 @@ impl Topology {
         topology.expanded = tree.to_text();
         check::check(&topology, &mut problems);
         if problems.is_empty() {
-            Ok(topology)
+            let flat = emit::emit(&tree);
+            Ok((topology, flat))
         } else {
             Err(TopologyError::new(sources, problems))
         }
+    }
+
+    /// Reads and checks a file, and returns with it a text that needs no other file and no parameters: the file itself where
+    /// it is one.
+    ///
+    /// # Errors
+    /// As [`Topology::load_with`].
+    pub fn load_whole(
+        path: impl AsRef<Path>,
+        parameters: &[(String, String)],
+    ) -> Result<(Topology, String), TopologyError> {
+        let path = path.as_ref();
+        // For the errors of files that cannot be read.
+        let loaded = Topology::load_with(path, parameters)?;
+        let file = path.display().to_string();
+        let again = |error: std::io::Error| {
+            TopologyError::of_file(&file, error.to_string(), "it changed while it was read")
+        };
+        let text = std::fs::read_to_string(path).map_err(again)?;
+        let tree = tree::Tree::parse(&text)
+            .map_err(|problem| TopologyError::of_text(&file, &text, vec![problem]))?;
+        if parameters.is_empty() && !expand::has_work(&tree) {
+            return Ok((loaded, text));
+        }
+        let (mut topology, flat) = Topology::of_tree(&file, &text, tree, parameters)?;
+        topology.source = Some(path.to_owned());
+        Ok((topology, flat))
     }
 
     /// The node of that name.

@@ -4,16 +4,18 @@ use super::error::{Position, Problem};
 use super::tree::{Key, Tree, Value};
 
 /// A mapping that is being read.
-pub(crate) struct Section<'a> {
+#[derive(Debug)]
+pub struct Section<'a> {
     what: String,
-    pub(crate) at: Position,
+    /// Where it stands.
+    pub at: Position,
     entries: &'a [(Key, Tree)],
     known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// `what` names the mapping in messages ("node `host-a`").
-    pub(crate) fn open(
+    pub fn open(
         tree: &'a Tree,
         what: impl Into<String>,
         problems: &mut Vec<Problem>,
@@ -40,7 +42,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key; `key: ` with nothing behind it counts as absent.
-    pub(crate) fn get(&mut self, key: &'static str) -> Option<&'a Tree> {
+    pub fn get(&mut self, key: &'static str) -> Option<&'a Tree> {
         self.known.push(key);
         self.entries
             .iter()
@@ -50,7 +52,7 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key that must be there.
-    pub(crate) fn require(
+    pub fn require(
         &mut self,
         key: &'static str,
         expected: &str,
@@ -69,8 +71,13 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// Whether a key stands there, even with nothing behind it.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(k, _)| k.name == key)
+    }
+
     /// Reports the keys that nobody asked for.
-    pub(crate) fn finish(self, problems: &mut Vec<Problem>) {
+    pub fn finish(self, problems: &mut Vec<Problem>) {
         for (key, _) in self.entries {
             if self.known.contains(&key.name.as_str()) {
                 continue;
@@ -88,11 +95,7 @@ impl<'a> Section<'a> {
 }
 
 /// The entries of a mapping with free keys (node names, link names).
-pub(crate) fn entries<'a>(
-    tree: &'a Tree,
-    what: &str,
-    problems: &mut Vec<Problem>,
-) -> &'a [(Key, Tree)] {
+pub fn entries<'a>(tree: &'a Tree, what: &str, problems: &mut Vec<Problem>) -> &'a [(Key, Tree)] {
     match &tree.value {
         Value::Map(entries) => entries,
         Value::Null => &[],
@@ -107,7 +110,7 @@ pub(crate) fn entries<'a>(
 }
 
 /// The items of a list.
-pub(crate) fn items<'a>(tree: &'a Tree, what: &str, problems: &mut Vec<Problem>) -> &'a [Tree] {
+pub fn items<'a>(tree: &'a Tree, what: &str, problems: &mut Vec<Problem>) -> &'a [Tree] {
     match &tree.value {
         Value::List(items) => items,
         _ => {
@@ -124,7 +127,7 @@ pub(crate) fn items<'a>(tree: &'a Tree, what: &str, problems: &mut Vec<Problem>)
 }
 
 /// Text; numbers and booleans count as their spelling.
-pub(crate) fn text(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> Option<String> {
+pub fn text(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> Option<String> {
     match &tree.value {
         Value::Text(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -140,7 +143,7 @@ pub(crate) fn text(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> Opti
 }
 
 /// Text that `parse` understands; `expected` says what that is.
-pub(crate) fn parsed<T>(
+pub fn parsed<T>(
     tree: &Tree,
     what: &str,
     expected: &str,
@@ -162,7 +165,7 @@ pub(crate) fn parsed<T>(
 }
 
 /// `true` or `false`.
-pub(crate) fn boolean(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> Option<bool> {
+pub fn boolean(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> Option<bool> {
     if let Value::Bool(value) = tree.value {
         return Some(value);
     }
@@ -174,7 +177,7 @@ pub(crate) fn boolean(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> O
 }
 
 /// A whole number within a range.
-pub(crate) fn number(
+pub fn number(
     tree: &Tree,
     what: &str,
     range: std::ops::RangeInclusive<u64>,
@@ -199,10 +202,7 @@ pub(crate) fn number(
 }
 
 /// The candidate that is nearest to a mistyped word, if one is near enough to be meant.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }

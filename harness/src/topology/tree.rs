@@ -12,31 +12,45 @@ use super::error::{Position, Problem};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Tree {
-    pub(crate) at: Position,
-    pub(crate) value: Value,
+pub struct Tree {
+    /// Where it begins.
+    pub at: Position,
+    /// What it is.
+    pub value: Value,
 }
 
+/// What a YAML file may hold.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A number.
     Number(serde_json::Number),
+    /// Text.
     Text(String),
+    /// A list.
     List(Vec<Tree>),
+    /// A mapping, in the order of the file.
     Map(Vec<(Key, Tree)>),
 }
 
 /// The key of a mapping and its place.
 #[derive(Clone, Debug)]
-pub(crate) struct Key {
-    pub(crate) at: Position,
-    pub(crate) name: String,
+pub struct Key {
+    /// Where it stands.
+    pub at: Position,
+    /// What it is called.
+    pub name: String,
 }
 
 impl Tree {
     /// Reads one YAML document. Sizes are bounded, so that a hostile file costs neither time nor memory.
-    pub(crate) fn parse(source: &str) -> Result<Tree, Problem> {
+    ///
+    /// # Errors
+    /// It is no YAML, or larger than any file that somebody wrote.
+    pub fn parse(source: &str) -> Result<Tree, Problem> {
         Tree::parse_as(source, 0)
     }
 
@@ -132,7 +146,7 @@ impl Tree {
     }
 
     /// What kind of value this is, for "expected ..., found ...".
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Bool(b) => format!("the boolean {b}"),
@@ -147,7 +161,7 @@ impl Tree {
     }
 
     /// The value without its places.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {
             Value::Null => Json::Null,

@@ -7,6 +7,7 @@ mod damage;
 mod doctor;
 mod lab;
 mod leaks;
+mod moving;
 mod named;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         doctor::TESTS,
         lab::TESTS,
         leaks::TESTS,
+        moving::TESTS,
         named::TESTS,
     ];
     let trials = tests
