@@ -140,6 +140,7 @@ mod tests {
                 expected_because: None,
                 reason: None,
                 requirements: Vec::new(),
+                expectations: Vec::new(),
                 duration_ms: 0,
                 evidence: None,
                 roles: Vec::new(),

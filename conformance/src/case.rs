@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use harness::topology::{Topology, TopologyError};
+
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
+use crate::scenario::Scenario;
 use crate::trace::Trace;
 
 /// A judge: a pure function from a trace to findings.
@@ -45,6 +48,8 @@ pub struct Case {
     pub judges: &'static [Judge],
     /// Each must turn the case red.
     pub sabotages: &'static [Sabotage],
+    /// The scenario that it was made from: that drives and judges it, and brings its topology.
+    pub scenario: Option<&'static Scenario>,
 }
 
 /// A protocol timer that a case waits for.
@@ -81,11 +86,23 @@ impl Case {
         drive: |_| Ok(()),
         judges: &[],
         sabotages: &[],
+        scenario: None,
     };
 
     /// The name under which `cargo test` and `cargo nextest` list it.
     pub fn name(&self) -> &'static str {
         self.id
+    }
+
+    /// Its network, before settings are changed.
+    ///
+    /// # Errors
+    /// What is wrong with the topology's file.
+    pub fn network(&self) -> Result<Topology, TopologyError> {
+        match self.scenario {
+            Some(scenario) => Ok(scenario.network()),
+            None => Topology::load(crate::home::topology_file(self.topology)),
+        }
     }
 }
 

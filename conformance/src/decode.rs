@@ -44,6 +44,22 @@ impl Ip {
         self.traffic_class >> 2
     }
 
+    /// The packet without what a router changes: TTL or hop limit, and the header checksum of IPv4.
+    pub fn without_ttl(&self) -> Vec<u8> {
+        let mut octets = self.bytes.clone();
+        let changed: &[usize] = if self.source.is_ipv4() {
+            &[8, 10, 11]
+        } else {
+            &[7]
+        };
+        for at in changed {
+            if let Some(octet) = octets.get_mut(*at) {
+                *octet = 0;
+            }
+        }
+        octets
+    }
+
     /// The UDP datagram, where there is one.
     pub fn udp(&self) -> Option<&Udp> {
         match &self.transport {

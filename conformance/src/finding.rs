@@ -117,6 +117,11 @@ impl Findings {
         );
     }
 
+    /// Takes over one finding.
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.0.push(finding);
+    }
+
     /// Takes over the findings of another judge.
     pub fn extend(&mut self, other: Findings) {
         self.0.extend(other.0);

@@ -35,6 +35,11 @@ pub fn checkout() -> Option<&'static Path> {
         .as_deref()
 }
 
+/// The folder of the shipped scenarios.
+pub fn scenarios() -> PathBuf {
+    checkout().join("scenarios")
+}
+
 /// The file of a topology of `topologies/`, named without its ending.
 pub fn topology_file(name: &str) -> PathBuf {
     root().join("topologies").join(format!("{name}.yaml"))

@@ -1,5 +1,7 @@
 //! From a trace to the result of a case: a pure function, so that it can be done again on saved evidence.
 
+mod expectations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -28,12 +30,18 @@ pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
             .as_ref()
             .map(|stopped| stopped.text().to_owned()),
         requirements: Vec::new(),
+        expectations: Vec::new(),
         duration_ms: facts.duration_ms,
         evidence: None,
         roles: case.roles.iter().map(|role| (*role).to_owned()).collect(),
         sabotage: facts.sabotage.clone(),
     };
-    let (own, panicked) = judged(case, trace);
+    let (mut own, panicked) = judged(case, trace);
+    if let Some(scenario) = case.scenario {
+        let judged = expectations::judge(scenario, trace, facts);
+        own.extend(judged.findings);
+        result.expectations = judged.expectations;
+    }
     let own = by_requirement(own);
     for requirement in case.requirements {
         let row = row(*requirement);
@@ -53,7 +61,15 @@ pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
     result
         .requirements
         .sort_by(|a, b| b.verdict.cmp(&a.verdict).then_with(|| a.id.cmp(&b.id)));
-    result.verdict = whole(&result.requirements, trace, facts);
+    let expectations = result.expectations.iter().map(|found| found.verdict);
+    let worst = result
+        .requirements
+        .iter()
+        .map(|found| found.verdict)
+        .chain(expectations)
+        .max()
+        .unwrap_or(Verdict::Untestable);
+    result.verdict = whole(worst, trace, facts);
     if let Some(panicked) = panicked {
         result.verdict = result.verdict.max(Verdict::Untestable);
         result.reason = Some(panicked);
@@ -102,12 +118,7 @@ pub fn judge_foreign(trace: &Trace, strict: bool) -> Vec<RequirementResult> {
         .collect()
 }
 
-fn whole(requirements: &[RequirementResult], trace: &Trace, facts: &Facts) -> Verdict {
-    let worst = requirements
-        .iter()
-        .map(|found| found.verdict)
-        .max()
-        .unwrap_or(Verdict::Untestable);
+fn whole(worst: Verdict, trace: &Trace, facts: &Facts) -> Verdict {
     match &facts.stopped {
         Some(Stopped::Untestable(_)) => Verdict::Untestable,
         Some(Stopped::Inconclusive(_)) => Verdict::Inconclusive,
@@ -142,20 +153,8 @@ fn of_requirement(row: &Requirement, findings: &[Finding], facts: &Facts) -> Req
         packets: Vec::new(),
         invariant: false,
     };
-    if !facts.edition.binds(row) {
-        return base(
-            Verdict::Skipped,
-            format!("edition {} does not ask for it", facts.edition),
-        );
-    }
-    if row.feature != "core" && !facts.features.contains(&row.feature) {
-        return base(
-            Verdict::Skipped,
-            format!(
-                "the implementation does not claim the feature {}",
-                row.feature
-            ),
-        );
+    if let Some(why) = not_asked(row, facts) {
+        return base(Verdict::Skipped, why);
     }
     let worst = findings.iter().max_by_key(|finding| {
         (
@@ -189,6 +188,20 @@ fn of_requirement(row: &Requirement, findings: &[Finding], facts: &Facts) -> Req
     }
 }
 
+/// Why a row is not asked for, if so.
+fn not_asked(row: &Requirement, facts: &Facts) -> Option<String> {
+    if !facts.edition.binds(row) {
+        return Some(format!("edition {} does not ask for it", facts.edition));
+    }
+    if row.feature != "core" && !facts.features.contains(&row.feature) {
+        return Some(format!(
+            "the implementation does not claim the feature {}",
+            row.feature
+        ));
+    }
+    None
+}
+
 impl Facts {
     /// Of a capture from elsewhere: all features are taken as claimed.
     fn foreign(edition: crate::edition::Edition, strict: bool) -> Facts {
@@ -208,6 +221,7 @@ impl Facts {
             stopped: None,
             duration_ms: 0,
             settings: BTreeMap::new(),
+            observations: Vec::new(),
             marks: Vec::new(),
             processes: Vec::new(),
             drops: Vec::new(),

@@ -211,6 +211,7 @@ mod tests {
             expected: Verdict::Pass,
             expected_because: None,
             reason: Some("why".to_owned()),
+            expectations: Vec::new(),
             requirements: requirements.collect(),
             duration_ms: 0,
             evidence: None,

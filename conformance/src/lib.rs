@@ -22,6 +22,7 @@ pub mod report;
 pub mod results;
 pub mod runner;
 pub mod sabotage;
+pub mod scenario;
 pub mod suite;
 pub mod text;
 pub mod trace;

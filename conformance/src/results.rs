@@ -174,6 +174,9 @@ pub struct CaseResult {
     pub reason: Option<String>,
     /// What was found about each requirement, worst first.
     pub requirements: Vec<RequirementResult>,
+    /// What was found about each expectation of a scenario, in the order of its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expectations: Vec<ExpectationResult>,
     /// How long it took, in ms.
     pub duration_ms: u64,
     /// Its evidence folder, relative to the file that this stands in.
@@ -187,6 +190,24 @@ pub struct CaseResult {
 }
 
 impl CaseResult {
+    /// All that was found with packets to show it: the requirements, and the expectations by their names.
+    pub fn rows(&self) -> Vec<RequirementResult> {
+        let of_expectation = |found: &ExpectationResult| RequirementResult {
+            id: found.name.clone(),
+            verdict: found.verdict,
+            finding: found.finding.clone(),
+            expected: found.expected.clone(),
+            packets: found.packets.clone(),
+            invariant: false,
+        };
+        let expectations = self.expectations.iter().map(of_expectation);
+        self.requirements
+            .iter()
+            .cloned()
+            .chain(expectations)
+            .collect()
+    }
+
     /// Whether the answer is as expected: a pass where a pass is expected, exactly what the baseline lists elsewhere.
     /// A warning or a skip never surprises.
     pub fn is_expected(&self) -> bool {
@@ -196,6 +217,27 @@ impl CaseResult {
             self.verdict == self.expected
         }
     }
+}
+
+/// One expectation of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpectationResult {
+    /// Its name.
+    pub name: String,
+    /// The line of the scenario's file where it begins.
+    pub line: u64,
+    /// The answer.
+    pub verdict: Verdict,
+    /// What the packets or the programs show.
+    pub finding: String,
+    /// What was expected; empty where it was met.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub expected: String,
+    /// Numbers of the packets that show it.
+    pub packets: Vec<usize>,
+    /// The rows of the catalogue that it cites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<String>,
 }
 
 /// One requirement in one case.

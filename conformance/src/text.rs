@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::catalogue::catalogue;
-use crate::results::{CaseResult, RequirementResult};
+use crate::results::{CaseResult, ExpectationResult, RequirementResult};
 use crate::verdict::Verdict;
 
 /// A case that is no pass, with everything that one needs to look into it.
@@ -20,14 +20,50 @@ pub fn failure(case: &CaseResult, out: &Path) -> String {
     {
         text.push_str(&requirement(found));
     }
+    for found in case
+        .expectations
+        .iter()
+        .filter(|found| found.verdict > Verdict::Pass)
+    {
+        text.push_str(&expectation(found));
+    }
     if let Some(evidence) = &case.evidence {
         let _ = writeln!(text, "  evidence: {}", out.join(evidence).display());
     }
+    // How a scenario is repeated, its evidence says: that takes its file.
+    if !case.id.starts_with("scenario::") {
+        let _ = writeln!(
+            text,
+            "  repeat:   cargo run --bin lisplab -- test --case '{}'\n",
+            case.id
+        );
+    }
+    text
+}
+
+/// One expectation of a scenario.
+pub fn expectation(found: &ExpectationResult) -> String {
+    let mut text = String::new();
     let _ = writeln!(
         text,
-        "  repeat:   cargo run --bin lisplab -- test --case '{}'\n",
-        case.id
+        "  {} {} (line {})",
+        found.verdict, found.name, found.line
     );
+    if !found.expected.is_empty() {
+        let _ = writeln!(text, "    expected: {}", found.expected);
+    }
+    let _ = writeln!(
+        text,
+        "    seen:     {}",
+        found.finding.replace('\n', "\n              ")
+    );
+    if !found.packets.is_empty() {
+        let numbers: Vec<String> = found.packets.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "    packets:  {}", numbers.join(", "));
+    }
+    if !found.requirements.is_empty() {
+        let _ = writeln!(text, "    cites:    {}", found.requirements.join(", "));
+    }
     text
 }
 

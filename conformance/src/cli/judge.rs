@@ -11,7 +11,7 @@ use conformance::trace::Trace;
 use conformance::verdict::Verdict;
 use serde::Serialize;
 
-use super::{Exit, complain, table};
+use super::{Exit, complain, json, table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -159,22 +159,21 @@ fn inside(evidence: &str) -> Result<&Path, String> {
 
 fn judge_case(folder: &Path) -> Result<CaseResult, String> {
     let (trace, facts) = Trace::read(folder).map_err(|error| error.to_string())?;
-    let case = conformance::case::find(&facts.case).ok_or_else(|| {
-        format!(
-            "{}: this suite has no case {}",
-            folder.join("trace.json").display(),
-            facts.case
-        )
-    })?;
+    let case = if folder.join("scenario.yaml").is_file() {
+        let scenario = conformance::scenario::Scenario::load_beside(folder);
+        scenario.map_err(|error| error.to_string())?.into_case()
+    } else {
+        conformance::case::find(&facts.case).ok_or_else(|| {
+            format!(
+                "{}: this suite has no case {}",
+                folder.join("trace.json").display(),
+                facts.case
+            )
+        })?
+    };
     let mut result = judging::judge(case, &trace, &facts);
     if facts.sabotage.is_none() {
         conformance::witness::weigh(&folder.join("capture.pcapng"), &trace, false, &mut result);
     }
     Ok(result)
-}
-
-fn json(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(value).expect("strings and numbers serialize");
-    text.push('\n');
-    text
 }

@@ -14,6 +14,7 @@ mod live;
 mod poor;
 mod progress;
 mod report;
+mod run;
 mod sabotage;
 mod schema;
 mod table;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Args),
     /// Run each case with each of its sabotages: each must turn its case red.
     Sabotage(sabotage::Args),
+    /// Run a scenario: a network, what is done in it and what is expected, in one file.
+    Run(run::Args),
     /// Judge saved packets: a capture from anywhere, or the evidence of a run.
     Judge(judge::Args),
     /// Bring a network up that stays, with its programs.
@@ -107,6 +110,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Dissect(args) => dissect::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Sabotage(args) => sabotage::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Up(args) => lab::up(&args),
         // The exit code is the command's.
         Command::Exec(args) => return lab::exec(&args),
@@ -137,6 +141,13 @@ pub(crate) fn run() -> ExitCode {
 pub(crate) fn complain(error: impl Display, exit: Exit) -> Exit {
     eprintln!("Error: {error}");
     exit
+}
+
+/// A value as JSON for programs.
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("strings and numbers serialize");
+    text.push('\n');
+    text
 }
 
 /// Writes to stdout; a closed pipe (`| head`) is not an error.

@@ -21,7 +21,7 @@ const MARKED: usize = 3;
 impl Ladder {
     /// The diagram of a trace, with what was judged written beside the packets.
     pub fn of_case(trace: &Trace, result: &CaseResult) -> Ladder {
-        let mut marks = marks(&result.requirements);
+        let mut marks = marks(&result.rows());
         let mut rows: Vec<Row> = trace
             .marks
             .iter()
@@ -107,7 +107,7 @@ fn events(trace: &Trace, marks: &mut BTreeMap<usize, Vec<Mark>>) -> Vec<Event> {
             (Some(from), Some(to)) => (from.to_owned(), to.to_owned()),
             _ => (ip.source.to_string(), ip.destination.to_string()),
         };
-        let key = without_ttl(ip);
+        let key = ip.without_ttl();
         if let Some((index, last)) = under_way.get_mut(&key) {
             let event = &mut events[*index];
             if event.path.last() == Some(&from)
@@ -143,22 +143,6 @@ fn events(trace: &Trace, marks: &mut BTreeMap<usize, Vec<Mark>>) -> Vec<Event> {
         });
     }
     events
-}
-
-/// The packet without what a router changes: TTL or hop limit, and the header checksum of IPv4.
-fn without_ttl(ip: &Ip) -> Vec<u8> {
-    let mut octets = ip.bytes.clone();
-    let changed: &[usize] = if ip.source.is_ipv4() {
-        &[8, 10, 11]
-    } else {
-        &[7]
-    };
-    for at in changed {
-        if let Some(octet) = octets.get_mut(*at) {
-            *octet = 0;
-        }
-    }
-    octets
 }
 
 /// Router and neighbour discovery and multicast listeners: the noise of every IPv6 link.

@@ -12,6 +12,7 @@ use harness::capture::Mark;
 use harness::process::NotSeen;
 
 use crate::case::Case;
+use crate::scenario::Observation;
 use crate::trace::Seen;
 
 pub use peer::{Echo, Peer, PeerError, data_packet};
@@ -57,6 +58,7 @@ pub struct Drive<'a> {
     deadline: Instant,
     random: Cell<u64>,
     marks: RefCell<Vec<Mark>>,
+    observations: Vec<Observation>,
     progress: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -75,12 +77,28 @@ impl<'a> Drive<'a> {
             deadline: Instant::now() + case.timeout,
             random: Cell::new(seed),
             marks: RefCell::default(),
+            observations: Vec::new(),
             progress,
         }
     }
 
-    pub(crate) fn end(self) -> (Programs<'a>, Vec<Mark>) {
-        (self.programs, self.marks.into_inner())
+    pub(crate) fn end(self) -> (Programs<'a>, Vec<Mark>, Vec<Observation>) {
+        (self.programs, self.marks.into_inner(), self.observations)
+    }
+
+    /// Keeps what a command printed, for the judges.
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        self.observations.push(observation);
+    }
+
+    /// Says what is being waited for.
+    pub(crate) fn waits(&self, what: &str) {
+        (self.progress)(what);
+    }
+
+    /// The command that shows something of a node's program; `None` where its adapter knows none.
+    pub(crate) fn show_command(&self, node: &str, what: &str) -> Result<Option<Vec<String>>, Stop> {
+        self.programs.show_command(node, what)
     }
 
     /// The lab itself.

@@ -111,6 +111,15 @@ impl Echo {
 
 impl Peer {
     pub(crate) fn new(lab: &Lab, node: &str) -> Result<Peer, PeerError> {
+        Peer::make(lab, node, &[DATA_PORT, CONTROL_PORT])
+    }
+
+    /// A peer beside a program that has the LISP ports: it only sends.
+    pub(crate) fn bare(lab: &Lab, node: &str) -> Result<Peer, PeerError> {
+        Peer::make(lab, node, &[])
+    }
+
+    fn make(lab: &Lab, node: &str, ports: &[u16]) -> Result<Peer, PeerError> {
         let name = node.to_owned();
         let fail = |what: &str, error: &dyn std::fmt::Display| PeerError {
             node: node.to_owned(),
@@ -124,10 +133,10 @@ impl Peer {
             .map_err(|error| fail("opening a raw socket", &error))
         };
         let (raw_v4, raw_v6) = (Arc::new(raw(Domain::IPV4)?), Arc::new(raw(Domain::IPV6)?));
-        let ports = lab
+        let bound = lab
             .run_in(node, || -> std::io::Result<Vec<UdpSocket>> {
                 let mut sockets = Vec::new();
-                for port in [DATA_PORT, CONTROL_PORT] {
+                for &port in ports {
                     sockets.push(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?);
                     let v6 = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
                     v6.set_only_v6(true)?;
@@ -168,7 +177,7 @@ impl Peer {
                 .collect(),
             raw_v4,
             raw_v6,
-            _ports: ports,
+            _ports: bound,
             open,
             stop: Arc::new(AtomicBool::new(false)),
             responders: Vec::new(),

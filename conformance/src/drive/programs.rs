@@ -243,6 +243,20 @@ impl<'a> Programs<'a> {
         Ok(())
     }
 
+    pub(crate) fn show_command(&self, node: &str, what: &str) -> Result<Option<Vec<String>>, Stop> {
+        let Some(entry) = self.by_node.get(node) else {
+            return Ok(None);
+        };
+        let Some(arguments) = entry.program.show.get(what) else {
+            return Ok(None);
+        };
+        let found = Found::of(entry.program)
+            .map_err(|error| Stop::Untestable(format!("{node}: {error}")))?;
+        let mut argv = vec![found.path.display().to_string()];
+        argv.extend(arguments.iter().cloned());
+        Ok(Some(argv))
+    }
+
     pub(crate) fn runs(&self, node: &str) -> bool {
         let running = self
             .by_node

@@ -70,6 +70,9 @@ pub struct Program {
     /// It opens `/dev/net/tun`.
     #[serde(default)]
     pub needs_tun: bool,
+    /// Arguments with which it shows something of itself, by name: `map-cache`, `database`, `sites`.
+    #[serde(default)]
+    pub show: BTreeMap<String, Vec<String>>,
     /// A log file of the node that belongs to the evidence, besides its output.
     #[serde(default)]
     pub log_file: Option<PathBuf>,

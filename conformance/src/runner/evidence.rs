@@ -34,6 +34,9 @@ impl Evidence<'_> {
         fs::create_dir_all(self.folder)?;
         let text = self.topology_text()?;
         fs::write(self.folder.join("topology.yaml"), text)?;
+        if let Some(scenario) = self.run.case.scenario {
+            fs::write(self.folder.join("scenario.yaml"), &scenario.text)?;
+        }
         let capture = self.folder.join("capture.pcapng");
         harness::pcapng::write(
             fs::File::create(&capture)?,
@@ -79,7 +82,10 @@ impl Evidence<'_> {
 
     /// The topology with the case's settings, as the file says it, so that a saved trace knows the same.
     fn topology_text(&self) -> io::Result<String> {
-        let mut text = fs::read_to_string(crate::home::topology_file(self.run.case.topology))?;
+        let mut text = match self.run.case.scenario {
+            Some(scenario) => scenario.topology_text.clone(),
+            None => fs::read_to_string(crate::home::topology_file(self.run.case.topology))?,
+        };
         if !self.run.case.settings.is_empty() {
             text.push_str("\n# The case changed the settings of these nodes:\n");
             for (node, settings) in self.run.case.settings {
@@ -94,7 +100,7 @@ impl Evidence<'_> {
 
     fn commented(&self, result: &CaseResult) -> Vec<Packet> {
         let mut comments: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-        for found in &result.requirements {
+        for found in &result.rows() {
             for number in &found.packets {
                 let expected = if found.expected.is_empty() {
                     String::new()
@@ -120,10 +126,13 @@ impl Evidence<'_> {
 
     fn command(&self) -> String {
         let options = self.run.options;
-        let mut command = format!(
-            "cargo run --bin lisplab -- test --case '{}'",
-            self.run.case.id
-        );
+        let mut command = match self.run.case.scenario {
+            Some(scenario) => format!("cargo run --bin lisplab -- run {}", scenario.file()),
+            None => format!(
+                "cargo run --bin lisplab -- test --case '{}'",
+                self.run.case.id
+            ),
+        };
         command.push_str(&format!(
             " --implementation {} --edition {}",
             options.implementation.name, options.edition
@@ -131,7 +140,7 @@ impl Evidence<'_> {
         if options.strict {
             command.push_str(" --strict");
         }
-        if self.run.case.slow || options.slow {
+        if (self.run.case.slow || options.slow) && self.run.case.scenario.is_none() {
             command.push_str(" --slow");
         }
         command.push_str(&format!(

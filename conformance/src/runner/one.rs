@@ -100,7 +100,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
             return without_trace(run, Verdict::Untestable, error.to_string(), began.elapsed());
         }
     };
-    let (outcome, marks) = {
+    let (outcome, marks, observations) = {
         let mut drive = Drive::new(&lab, case, programs, run.seed(), progress);
         let started = if case.start {
             drive.start_all()
@@ -108,18 +108,19 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
             Ok(())
         };
         let outcome = started.and_then(|()| driven(case, &mut drive));
-        let marks;
-        (programs, marks) = drive.end();
+        let (marks, observations);
+        (programs, marks, observations) = drive.end();
         let outcome = match (outcome, programs.died()) {
             (Ok(()) | Err(Stop::NotSeen(_)), Some(death)) => Err(Stop::Untestable(death)),
             (outcome, _) => outcome,
         };
-        (outcome, marks)
+        (outcome, marks, observations)
     };
     lab.mark("end of the drive");
     lab.catch_up();
     if run.options.keep {
-        keep(run, &lab, marks, outcome.as_ref().err(), progress);
+        let recorded = (marks, observations.as_slice());
+        keep(run, &lab, recorded, outcome.as_ref().err(), progress);
     }
     progress("the programs to stop");
     programs.stop_all();
@@ -152,6 +153,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         stopped,
         duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         settings: changed_settings(case, &topology),
+        observations,
         marks: recording.marks.clone(),
         processes: logs
             .iter()
@@ -188,7 +190,11 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
 
 /// Drives the case. A panic in it is a defect of the case: it is said, and the other cases run on.
 fn driven(case: &Case, drive: &mut Drive<'_>) -> Result<(), Stop> {
-    catch_unwind(AssertUnwindSafe(|| (case.drive)(drive))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(|| match case.scenario {
+        Some(scenario) => scenario.drive(drive),
+        None => (case.drive)(drive),
+    }))
+    .unwrap_or_else(|panic| {
         Err(Stop::Untestable(format!(
             "the drive of the case panicked: {}",
             panic_message(&*panic)
@@ -200,7 +206,7 @@ fn driven(case: &Case, drive: &mut Drive<'_>) -> Result<(), Stop> {
 fn keep(
     run: &Run<'_>,
     lab: &Lab,
-    marks: Vec<harness::Mark>,
+    (marks, observations): (Vec<harness::Mark>, &[crate::scenario::Observation]),
     stopped: Option<&Stop>,
     progress: &(dyn Fn(&str) + Sync),
 ) {
@@ -225,9 +231,12 @@ fn keep(
     for judge in run.case.judges {
         judge(&trace, &mut findings);
     }
-    let broken = findings
-        .iter()
-        .any(|finding| finding.outcome != crate::finding::Outcome::Met);
+    let met = |outcome| outcome == crate::finding::Outcome::Met;
+    let unmet = run.case.scenario.is_some_and(|scenario| {
+        let mut judged = scenario.judge(&trace, observations).into_iter();
+        judged.any(|judged| !met(judged.outcome))
+    });
+    let broken = unmet || findings.iter().any(|finding| !met(finding.outcome));
     if stopped.is_none() && !broken {
         return;
     }
@@ -269,6 +278,7 @@ fn without_trace(run: &Run<'_>, verdict: Verdict, reason: String, took: Duration
         expected: Verdict::Pass,
         expected_because: None,
         requirements: requirements.collect(),
+        expectations: Vec::new(),
         reason: Some(reason),
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         evidence: None,

@@ -14,7 +14,7 @@ pub(super) fn not_applicable(run: &Run<'_>) -> Option<String> {
     if !case.editions.contains(&options.edition) {
         return Some(format!("it cannot judge edition {}", options.edition));
     }
-    let features = match Topology::load(crate::home::topology_file(case.topology)) {
+    let features = match case.network() {
         Ok(topology) => claimed(run, &topology),
         Err(_) => return None,
     };
@@ -40,7 +40,7 @@ pub(super) fn not_applicable(run: &Run<'_>) -> Option<String> {
 }
 
 fn timer_is_settable(run: &Run<'_>, timer: &crate::case::Timer) -> bool {
-    let Ok(topology) = Topology::load(crate::home::topology_file(run.case.topology)) else {
+    let Ok(topology) = run.case.network() else {
         return false;
     };
     let role = topology
@@ -60,9 +60,9 @@ pub(super) fn claimed(run: &Run<'_>, topology: &Topology) -> BTreeSet<String> {
 }
 
 pub(super) fn prepared_topology(case: &Case, options: &Options) -> Result<Topology, Stop> {
-    let path = crate::home::topology_file(case.topology);
-    let mut topology =
-        Topology::load(&path).map_err(|error| Stop::Untestable(error.to_string()))?;
+    let mut topology = case
+        .network()
+        .map_err(|error| Stop::Untestable(error.to_string()))?;
     // Which texts a program follows is for its template to say; settings of the topology or the case come first.
     for node in topology.nodes.clone() {
         let program = node

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Seen, Trace};
 use crate::edition::Edition;
+use crate::scenario::Observation;
 
 /// Version of `trace.json`.
 pub const TRACE_FORMAT: u32 = 1;
@@ -43,6 +44,9 @@ pub struct Facts {
     /// The settings of the nodes whose settings the case changed, as they were.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, serde_json::Value>,
+    /// What commands printed that a scenario asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observations: Vec<Observation>,
     /// Named moments.
     pub marks: Vec<Mark>,
     /// What ran, and how it ended. Logs are files of their own.
@@ -140,10 +144,15 @@ fn named(mut packet: harness::capture::Packet, topology: &Topology) -> harness::
     let Some((link, near)) = packet.interface.name.rsplit_once('@') else {
         return packet;
     };
+    // A link that was moved: LINK@NEAR:FAR.
+    let (near, moved) = match near.split_once(':') {
+        Some((near, far)) => (near, Some(far)),
+        None => (near, None),
+    };
     let Some(far) = topology
         .link(link)
         .and_then(|link| link.ends.iter().find(|end| end.node != near))
-        .map(|end| end.node.clone())
+        .map(|end| moved.unwrap_or(&end.node).to_owned())
     else {
         return packet;
     };

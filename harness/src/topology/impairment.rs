@@ -15,8 +15,11 @@ pub(super) fn read_impairment(
     link: &str,
     problems: &mut Problems,
 ) -> Option<Impairment> {
-    let what = format!("{link}: impair");
-    let mut section = Section::open(tree, what.as_str(), problems)?;
+    Impairment::read(tree, &format!("{link}: impair"), problems)
+}
+
+fn read(tree: &Tree, what: &str, problems: &mut Problems) -> Option<Impairment> {
+    let mut section = Section::open(tree, what, problems)?;
     let share = |key: &'static str, section: &mut Section<'_>, problems: &mut Problems| {
         section
             .get(key)
@@ -78,6 +81,11 @@ pub(super) fn read_impairment(
 }
 
 impl Impairment {
+    /// Reads `{loss: 5%, delay: 20ms, ...}`, as it stands behind `impair` in a topology; `what` names it in messages.
+    pub fn read(tree: &Tree, what: &str, problems: &mut Vec<Problem>) -> Option<Impairment> {
+        read(tree, what, problems)
+    }
+
     /// Reads `impair: {...}` as it stands in a topology. The error is what is wrong with it.
     pub(crate) fn from_words(text: &str) -> Result<Impairment, String> {
         let mut problems = Vec::new();
