@@ -451,8 +451,9 @@ fn shortened(text: &str) -> String {
 /// The first sight of each packet: a packet that crosses several links is captured on each, unchanged but for its TTL.
 fn distinct<'a>(packets: impl Iterator<Item = &'a Seen>) -> Vec<&'a Seen> {
     let mut found = Vec::new();
-    // By content: where it has been seen since it was sent, and when last.
-    let mut under_way: BTreeMap<Vec<u8>, (Vec<(&str, Option<&str>)>, u64)> = BTreeMap::new();
+    /// Where a packet has been seen since it was sent, and when last.
+    type Way<'a> = (Vec<(&'a str, Option<&'a str>)>, u64);
+    let mut under_way: BTreeMap<Vec<u8>, Way<'_>> = BTreeMap::new();
     for packet in packets {
         let Some(ip) = packet.ip() else { continue };
         let place = (packet.link(), packet.sender());

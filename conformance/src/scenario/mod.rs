@@ -78,6 +78,7 @@ pub struct Step {
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a scenario has few of them")]
 pub enum Action {
     /// Sends echo requests, one after the other, and waits for each reply.
     Ping(Ping),
@@ -172,6 +173,7 @@ pub struct WaitFor {
 
 /// Something to wait for.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a scenario has few of them")]
 pub enum Awaited {
     /// A packet since a moment.
     Packet(Since, Matcher),
@@ -224,6 +226,7 @@ pub enum Expected {
 
 /// When one may say that something did not happen: a later stimulus whose answer is known.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a scenario has few of them")]
 pub enum Fence {
     /// The end of a step that waits for something: a ping that is answered, a wait.
     Step(usize),

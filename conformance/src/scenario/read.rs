@@ -15,6 +15,9 @@ use super::words::{DURATION, duration};
 use super::{Action, Expected, SCENARIO_FORMAT, Scenario, Since};
 use crate::catalogue::Req;
 
+/// The moment before all steps: programs start there.
+const BEGINNING: &str = "beginning";
+
 /// What the parts of the reader share.
 pub(super) struct Reader<'a> {
     pub(super) topology: &'a Topology,
@@ -452,6 +455,9 @@ impl Reader<'_> {
     /// A moment: a step, or an earlier expectation that a packet meets.
     pub(super) fn since(&mut self, tree: &Tree, what: &str, before: usize) -> Option<Since> {
         let name = self.text(tree, what)?;
+        if name == BEGINNING {
+            return Some(Since::Beginning);
+        }
         let step = self.steps[..before]
             .iter()
             .position(|step| step.name == name);
@@ -473,7 +479,9 @@ impl Reader<'_> {
                             .map(|(name, _)| name.clone()),
                     )
                     .collect();
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let names: Vec<&str> = std::iter::once(BEGINNING)
+                    .chain(names.iter().map(String::as_str))
+                    .collect();
                 let what =
                     format!("{what}: an earlier step, or an earlier expectation of a packet");
                 self.unknown(tree.at, &what, &name, &names);

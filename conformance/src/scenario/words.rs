@@ -108,7 +108,7 @@ pub(super) fn octets(text: &str) -> Option<Vec<u8>> {
         .filter(|c| !c.is_whitespace() && *c != ':')
         .map(|c| c.to_digit(16))
         .collect::<Option<_>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let octet = |pair: &[u32]| (pair[0] << 4 | pair[1]) as u8;
