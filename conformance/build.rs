@@ -48,6 +48,7 @@ fn carried(root: &Path) -> String {
     let mut table = String::from("&[\n");
     for folder in [
         "topologies",
+        "scenarios",
         "conformance/implementations",
         "conformance/baselines",
     ] {

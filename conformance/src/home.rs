@@ -37,7 +37,12 @@ pub fn checkout() -> Option<&'static Path> {
 
 /// The folder of the shipped scenarios.
 pub fn scenarios() -> PathBuf {
-    checkout().join("scenarios")
+    root().join("scenarios")
+}
+
+/// The folder of the topologies.
+pub fn topologies() -> PathBuf {
+    root().join("topologies")
 }
 
 /// The file of a topology of `topologies/`, named without its ending.

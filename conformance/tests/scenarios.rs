@@ -93,6 +93,16 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// Where the evidence goes.
+fn out() -> Result<PathBuf, String> {
+    let out = match (std::env::var_os("LISPLAB_OUT"), home::checkout()) {
+        (Some(out), _) => PathBuf::from(out),
+        (None, Some(checkout)) => checkout.join("target").join("lisplab-scenarios"),
+        (None, None) => return Err("there is no checkout; set LISPLAB_OUT".to_owned()),
+    };
+    std::path::absolute(out).map_err(|error| error.to_string())
+}
+
 struct Lab {
     options: Options,
 }
@@ -104,7 +114,7 @@ impl Lab {
             edition: conformance::edition::Edition::default(),
             strict: false,
             seed: 1,
-            out: home::checkout().join("target").join("lisplab-scenarios"),
+            out: out()?,
             jobs: 1,
             keep: false,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK").is_some_and(|v| v == "1"),

@@ -16,11 +16,14 @@ pub(crate) struct Args {
 enum Of {
     /// A topology file.
     Topology,
+    /// A scenario file.
+    Scenario,
 }
 
 pub(crate) fn run(args: &Args) -> Exit {
-    print(match args.of {
-        Of::Topology => harness::topology::SCHEMA,
-    });
+    match args.of {
+        Of::Topology => print(harness::topology::SCHEMA),
+        Of::Scenario => print(&super::json(&conformance::scenario::schema())),
+    }
     Exit::Fine
 }

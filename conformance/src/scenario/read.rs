@@ -231,7 +231,7 @@ fn load(
 }
 
 fn known_topologies() -> Vec<String> {
-    let folder = crate::home::checkout().join("topologies");
+    let folder = crate::home::topologies();
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
