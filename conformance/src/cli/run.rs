@@ -6,7 +6,7 @@ use conformance::baseline::Baseline;
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
 use conformance::results::{CaseResult, Results};
-use conformance::runner::{Options, Run, write_results};
+use conformance::runner::{Options, Run};
 use conformance::scenario::Scenario;
 use conformance::verdict::Verdict;
 use conformance::{case::Case, suite, text};
@@ -133,7 +133,8 @@ pub(crate) fn run_case(case: &'static Case, options: &Options) -> Result<Results
     let progress = Lines::new(1);
     let results = suite::run(&[run], options, &Baseline::default(), &progress);
     progress.finish();
-    write_results(&options.out, &results)
+    results
+        .write(&options.out)
         .map_err(|error| (format!("{}: {error}", options.out.display()), Exit::Input))?;
     Ok(results)
 }
