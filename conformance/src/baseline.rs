@@ -143,6 +143,7 @@ mod tests {
                 expectations: Vec::new(),
                 duration_ms: 0,
                 evidence: None,
+                bundle: None,
                 roles: Vec::new(),
                 sabotage: None,
             };

@@ -33,6 +33,7 @@ pub fn judge(case: &Case, trace: &Trace, facts: &Facts) -> CaseResult {
         expectations: Vec::new(),
         duration_ms: facts.duration_ms,
         evidence: None,
+        bundle: None,
         roles: case.roles.iter().map(|role| (*role).to_owned()).collect(),
         sabotage: facts.sabotage.clone(),
     };
@@ -211,6 +212,7 @@ impl Facts {
             implementation: "unknown".to_owned(),
             edition,
             strict,
+            seed: 0,
             features: catalogue()
                 .features()
                 .keys()

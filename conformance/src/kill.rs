@@ -215,6 +215,7 @@ mod tests {
             requirements: requirements.collect(),
             duration_ms: 0,
             evidence: None,
+            bundle: None,
             roles: Vec::new(),
             sabotage: Some("breaks it".to_owned()),
         }

@@ -5,6 +5,7 @@
 //! judges, which are pure functions from a trace to [`finding::Findings`].
 
 pub mod baseline;
+pub mod bundle;
 pub mod case;
 mod cases;
 pub mod catalogue;

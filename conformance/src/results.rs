@@ -181,6 +181,9 @@ pub struct CaseResult {
     pub duration_ms: u64,
     /// Its evidence folder, relative to the file that this stands in.
     pub evidence: Option<String>,
+    /// The bundle of a failure, relative to the file that this stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// Whom it judges.
     #[serde(default)]
     pub roles: Vec<String>,

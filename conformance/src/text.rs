@@ -30,6 +30,9 @@ pub fn failure(case: &CaseResult, out: &Path) -> String {
     if let Some(evidence) = &case.evidence {
         let _ = writeln!(text, "  evidence: {}", out.join(evidence).display());
     }
+    if let Some(bundle) = &case.bundle {
+        let _ = writeln!(text, "  bundle:   {}", out.join(bundle).display());
+    }
     // How a scenario is repeated, its evidence says: that takes its file.
     if !case.id.starts_with("scenario::") {
         let _ = writeln!(

@@ -141,6 +141,7 @@ impl Suite {
             out,
             jobs: 1,
             keep: false,
+            bundles: true,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
                 .is_some_and(|value| value == "1"),
             slow,

@@ -3,6 +3,9 @@
 //! `scenario::NAME` runs one, and then turns each of its expectations around and judges the same evidence again: every one
 //! must fail. `sabotaged::NAME` runs it with one step spoilt.
 
+#[path = "scenarios/bundles.rs"]
+mod bundles;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -74,6 +77,14 @@ fn main() -> ExitCode {
         let name = format!("sabotaged::{}", sabotage.0);
         trials.push(Trial::test(name, move || lab?.is_red(sabotage)));
     }
+    for (name, test) in bundles::TESTS {
+        let lab = lab.clone();
+        trials.push(Trial::test(*name, move || {
+            lab?;
+            test();
+            Ok(())
+        }));
+    }
     trials.push(Trial::test(
         "every_shipped_scenario_is_sabotaged",
         move || {
@@ -117,6 +128,7 @@ impl Lab {
             out: out()?,
             jobs: 1,
             keep: false,
+            bundles: true,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK").is_some_and(|v| v == "1"),
             slow: false,
         };

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it.
 
 mod bench;
+mod bundle;
 mod check;
 mod completion;
 mod coverage;
@@ -13,6 +14,7 @@ mod lab;
 mod live;
 mod poor;
 mod progress;
+mod replay;
 mod report;
 mod run;
 mod sabotage;
@@ -45,6 +47,10 @@ enum Command {
     Sabotage(sabotage::Args),
     /// Run a scenario: a network, what is done in it and what is expected, in one file.
     Run(run::Args),
+    /// Show, make or unpack a bundle: a failing case or scenario as one file.
+    Bundle(bundle::Args),
+    /// Run a bundle again here, and say whether the result is the same.
+    Replay(replay::Args),
     /// Judge saved packets: a capture from anywhere, or the evidence of a run.
     Judge(judge::Args),
     /// Bring a network up that stays, with its programs.
@@ -111,6 +117,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Sabotage(args) => sabotage::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Up(args) => lab::up(&args),
         // The exit code is the command's.
         Command::Exec(args) => return lab::exec(&args),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use conformance::baseline::Baseline;
-use conformance::runner::Run;
+use conformance::runner::{Options, Run};
 use conformance::suite;
 use conformance::verdict::Verdict;
 
@@ -62,7 +62,11 @@ pub(crate) fn run(args: &Args) -> Exit {
         .filter(|(kind, _)| args.kind.is_none_or(|wanted| wanted == *kind))
     {
         let options = match args.how.options_for(name, args.which.takes_slow()) {
-            Ok(options) => options,
+            // Everything fails here, and nobody wants to replay it.
+            Ok(options) => Options {
+                bundles: false,
+                ..options
+            },
             Err((problem, exit)) => return complain(problem, exit),
         };
         let runs: Vec<Run<'_>> = cases

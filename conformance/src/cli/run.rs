@@ -113,6 +113,7 @@ pub(crate) fn options(implementation: &str, how: &How) -> Result<Options, (Strin
         out,
         jobs: 1,
         keep: how.keep,
+        bundles: true,
         require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
             .is_some_and(|value| value == "1"),
         // A case that is asked for by name may wait for its timers.
@@ -180,6 +181,9 @@ pub(crate) fn said(case: &CaseResult, out: &std::path::Path) -> String {
     if let Some(evidence) = &case.evidence {
         let folder = out.join(evidence);
         text.push_str(&format!("  evidence: {}\n", folder.display()));
+    }
+    if let Some(bundle) = &case.bundle {
+        text.push_str(&format!("  bundle:   {}\n", out.join(bundle).display()));
     }
     text
 }

@@ -150,6 +150,7 @@ impl How {
                 self.jobs.unwrap_or_else(default_jobs)
             },
             keep: self.keep,
+            bundles: true,
             require_tshark: std::env::var_os("LISPLAB_REQUIRE_TSHARK")
                 .is_some_and(|value| value == "1"),
             slow,

@@ -36,6 +36,8 @@ pub struct Options {
     pub keep: bool,
     /// Let tshark look at every capture; an absent tshark then fails the case instead of being passed over.
     pub require_tshark: bool,
+    /// Leave a bundle of each failure.
+    pub bundles: bool,
     /// Run cases that wait for long timers, and timers that cannot be shortened.
     pub slow: bool,
 }

@@ -147,6 +147,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         implementation: run.options.implementation.name.clone(),
         edition: run.options.edition,
         strict: run.options.strict,
+        seed: run.seed(),
         features: claimed(run, &topology),
         under_test: under_test.clone(),
         sabotage: run.sabotage.map(|sabotage| sabotage.name.to_owned()),
@@ -184,8 +185,28 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
             "the evidence cannot be written to {}: {error}",
             folder.display()
         ));
+    } else if run.options.bundles && run.sabotage.is_none() && result.verdict.is_failure() {
+        leave_bundle(run, &folder, &mut result);
     }
     result
+}
+
+/// Makes the bundle of a failure, beside its evidence.
+fn leave_bundle(run: &Run<'_>, folder: &std::path::Path, result: &mut CaseResult) {
+    let bundle = crate::bundle::name_of(folder);
+    match crate::bundle::make(folder, &bundle, run.options.implementation.version()) {
+        Ok(()) => {
+            let name = bundle.file_name().map(|name| name.to_string_lossy());
+            result.bundle = name.map(std::borrow::Cow::into_owned);
+        }
+        Err(error) => {
+            let reason = result.reason.get_or_insert_default();
+            if !reason.is_empty() {
+                reason.push('\n');
+            }
+            reason.push_str(&format!("no bundle: {error}"));
+        }
+    }
 }
 
 /// Drives the case. A panic in it is a defect of the case: it is said, and the other cases run on.
@@ -282,6 +303,7 @@ fn without_trace(run: &Run<'_>, verdict: Verdict, reason: String, took: Duration
         reason: Some(reason),
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         evidence: None,
+        bundle: None,
         roles: case.roles.iter().map(|role| (*role).to_owned()).collect(),
         sabotage: run.sabotage.map(|sabotage| sabotage.name.to_owned()),
     }

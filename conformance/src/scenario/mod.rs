@@ -15,6 +15,8 @@ mod read_message;
 mod read_packet;
 mod read_steps;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::BTreeMap;
@@ -254,12 +256,15 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::load`].
     pub fn load_beside(folder: &Path) -> Result<Scenario, FileError> {
-        let (path, topology) = (folder.join("scenario.yaml"), folder.join("topology.yaml"));
+        let (path, network) = (folder.join("scenario.yaml"), folder.join("topology.yaml"));
         let text = read_text(&path)?;
-        let topology = read_text(&topology).and_then(|text| {
-            Topology::parse(&topology.display().to_string(), &text).map(|t| (t, text))
-        })?;
-        let mut scenario = read::read(&path.display().to_string(), &text, Some(topology))?;
+        let topology = read_text(&network)?;
+        let mut scenario = Scenario::parse_with(
+            &path.display().to_string(),
+            &text,
+            &network.display().to_string(),
+            &topology,
+        )?;
         scenario.source = Some(path);
         Ok(scenario)
     }
@@ -279,6 +284,20 @@ impl Scenario {
             || "scenario.yaml".to_owned(),
             |path| path.display().to_string(),
         )
+    }
+
+    /// Reads and checks a scenario and the topology that comes with it, each with the name that errors carry.
+    ///
+    /// # Errors
+    /// As [`Scenario::load`].
+    pub fn parse_with(
+        file: &str,
+        text: &str,
+        topology_file: &str,
+        topology: &str,
+    ) -> Result<Scenario, FileError> {
+        let network = Topology::parse(topology_file, topology)?;
+        read::read(file, text, Some((network, topology.to_owned())))
     }
 
     /// Commands of the scenario and environments of its topology: what a stranger's file would make this machine run.

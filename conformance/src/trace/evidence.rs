@@ -29,6 +29,9 @@ pub struct Facts {
     pub edition: Edition,
     /// Whether a broken SHOULD fails.
     pub strict: bool,
+    /// The seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
     /// Features that the implementation claims.
     pub features: BTreeSet<String>,
     /// Nodes whose behaviour is judged.
