@@ -77,6 +77,15 @@ fn main() -> ExitCode {
         let name = format!("sabotaged::{}", sabotage.0);
         trials.push(Trial::test(name, move || lab?.is_red(sabotage)));
     }
+    let cable = lab.clone();
+    trials.push(Trial::test(
+        "language::what_can_be_done_to_a_cable",
+        move || {
+            let scenario =
+                Scenario::parse("cable.yaml", CABLE).map_err(|error| error.to_string())?;
+            cable?.passes_and_can_fail(scenario.into_case())
+        },
+    ));
     for (name, test) in bundles::TESTS {
         let lab = lab.clone();
         trials.push(Trial::test(*name, move || {
@@ -113,6 +122,33 @@ fn out() -> Result<PathBuf, String> {
     };
     std::path::absolute(out).map_err(|error| error.to_string())
 }
+
+/// A network in the file itself, and what can be done to a cable.
+const CABLE: &str = "format: 1
+name: cable
+title: Two hosts on a cable that is damaged, healed, pulled out and plugged in.
+topology:
+  format: 1
+  name: tiny
+  nodes: {h1: {kind: host}, h2: {kind: host}}
+  links:
+    l: {ends: {h1: {addresses: [10.0.0.1/24]}, h2: {addresses: [10.0.0.2/24]}}}
+steps:
+  - ping: {from: h1, to: h2, answered: true}
+  - link: {link: l, set: {loss: 100%}}
+  - ping: {from: h1, to: h2, within: 200ms, answered: false}
+  - link: {link: l, set: {}}
+  - name: three
+    ping: {from: h1, to: h2, count: 3, answered: true}
+  - link: {link: l, state: down}
+  - ping: {from: h1, to: h2, within: 200ms, answered: false}
+  - link: {link: l, state: up}
+  - name: end
+    ping: {from: h1, to: h2, answered: true}
+expectations:
+  - since: three
+    count: {packet: {type: echo-request, of-ping: three}, exactly: 3, fence: end}
+";
 
 struct Lab {
     options: Options,

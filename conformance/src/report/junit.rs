@@ -98,13 +98,13 @@ fn with_message(mut status: TestCaseStatus, message: &str) -> TestCaseStatus {
 /// The worst finding in one line.
 fn headline(case: &CaseReport) -> String {
     let worst = case
-        .requirements
-        .iter()
+        .rows()
+        .into_iter()
         .rev()
         .max_by_key(|row| row.verdict)
         .filter(|row| row.verdict != Verdict::Pass);
     match worst {
-        Some(row) => format!("{}: {}", row.id, sentence(row)),
+        Some(row) => format!("{}: {}", row.id, sentence(&row)),
         None => case
             .reason
             .clone()
@@ -117,7 +117,7 @@ fn details(case: &CaseReport, catalogue: &Catalogue) -> String {
     let mut lines = Vec::new();
     lines.extend(case.reason.clone());
     for row in case
-        .requirements
+        .rows()
         .iter()
         .filter(|row| row.verdict != Verdict::Pass && row.verdict != Verdict::Skipped)
     {

@@ -347,12 +347,14 @@ impl<'a> View<'a> {
     /// The replies to a ping that came back in time, by sequence number.
     fn replies(&self, step: usize, ping: &Ping) -> BTreeMap<u16, &'a Seen> {
         let from = self.begun.get(step).copied().flatten().unwrap_or(u64::MAX);
+        // A request that waited in the kernel for a cable to come back is answered after nobody listens any more.
+        let until = self.ended.get(step).copied().flatten().unwrap_or(u64::MAX);
         let mut asked: BTreeMap<u16, u64> = BTreeMap::new();
         let mut replies = BTreeMap::new();
         for packet in self
             .packets
             .iter()
-            .filter(|packet| packet.time_ns() >= from)
+            .filter(|packet| (from..=until).contains(&packet.time_ns()))
         {
             let Some(number) = ping_number(packet).filter(|number| ping.numbers().contains(number))
             else {

@@ -221,11 +221,10 @@ fn log_views(logs: &[Log]) -> Vec<LogView> {
 
 /// The findings that are folded away, or the others.
 fn findings(case: &CaseReport, catalogue: &Catalogue, held: bool) -> Vec<FindingView> {
-    let rows = case
-        .requirements
-        .iter()
-        .filter(|row| (row.invariant && row.verdict <= Verdict::Pass) == held);
-    rows.map(|row| finding(row, case, catalogue)).collect()
+    let rows = case.rows().into_iter();
+    rows.filter(|row| (row.invariant && row.verdict <= Verdict::Pass) == held)
+        .map(|row| finding(&row, case, catalogue))
+        .collect()
 }
 
 fn finding(row: &RequirementResult, case: &CaseReport, catalogue: &Catalogue) -> FindingView {
