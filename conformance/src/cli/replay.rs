@@ -6,6 +6,7 @@ use conformance::bundle::{self, Bundle};
 use conformance::case::{self, Case};
 use conformance::results::CaseResult;
 use conformance::scenario::Scenario;
+use conformance::verdict::Verdict;
 use serde::Serialize;
 
 use super::run::How;
@@ -161,7 +162,8 @@ fn case_of(bundle: &Bundle, args: &Args) -> Result<&'static Case, String> {
     Ok(scenario.into_case())
 }
 
-/// What came out otherwise: the verdict of the whole, of an expectation, of a requirement.
+/// What came out otherwise: the verdict of the whole, of an expectation, of a requirement. Where one run had nothing to say
+/// and the other saw nothing wrong (an invariant that met none of its packets), that is no difference.
 fn differences(before: &CaseResult, after: &CaseResult) -> Vec<String> {
     let verdicts = |result: &CaseResult| {
         let mut all = vec![("the whole".to_owned(), result.verdict)];
@@ -174,13 +176,51 @@ fn differences(before: &CaseResult, after: &CaseResult) -> Vec<String> {
         match now.iter().find(|(other, _)| other == name) {
             Some((_, same)) if same == verdict => {}
             Some((_, other)) => found.push(format!("{name}: {verdict} then, {other} now")),
+            None if *verdict <= Verdict::Pass => {}
             None => found.push(format!("{name}: {verdict} then, not judged now")),
         }
     }
     for (name, verdict) in &now {
-        if !then.iter().any(|(other, _)| other == name) {
+        if *verdict > Verdict::Pass && !then.iter().any(|(other, _)| other == name) {
             found.push(format!("{name}: not judged then, {verdict} now"));
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(rows: &[(&str, Verdict)]) -> CaseResult {
+        let rows: Vec<serde_json::Value> = rows
+            .iter()
+            .map(|(id, verdict)| {
+                serde_json::json!({"id": id, "verdict": verdict, "finding": "", "packets": []})
+            })
+            .collect();
+        serde_json::from_value(serde_json::json!({
+            "id": "x", "verdict": "pass", "expected": "pass", "requirements": rows, "duration_ms": 0, "evidence": null,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_what_matters_differs() {
+        use Verdict::{Fail, Pass, Warn};
+        let then = result(&[("a", Pass), ("b", Fail), ("gone", Pass)]);
+        assert_eq!(
+            differences(&then, &result(&[("a", Pass), ("b", Fail), ("new", Pass)])),
+            Vec::<String>::new()
+        );
+        let found = differences(&then, &result(&[("a", Fail), ("new", Warn)]));
+        assert_eq!(
+            found,
+            [
+                "a: pass then, fail now",
+                "b: fail then, not judged now",
+                "new: not judged then, warn now"
+            ]
+        );
+    }
 }

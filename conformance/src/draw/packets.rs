@@ -25,6 +25,10 @@ impl Ladder {
         let mut rows: Vec<Row> = trace
             .marks
             .iter()
+            // What begins is worth a line; that a step is over shows by the next one.
+            .filter(|mark| {
+                !(result.id.starts_with("scenario::") && mark.text.ends_with(" is over"))
+            })
             .map(|mark| Row::Note {
                 time_ns: mark.time_ns,
                 text: mark.text.clone(),

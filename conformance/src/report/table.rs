@@ -193,7 +193,16 @@ fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Styl
     if case.verdict == Verdict::Skipped {
         return;
     }
-    for (name, value) in [("evidence", &case.folder), ("again", &case.command)] {
+    // It lies beside the evidence.
+    let bundle = case.bundle.as_ref();
+    let bundle = bundle.map_or_else(String::new, |_| {
+        format!("{}{}", case.folder, crate::bundle::ENDING)
+    });
+    for (name, value) in [
+        ("evidence", &case.folder),
+        ("bundle", &bundle),
+        ("again", &case.command),
+    ] {
         if !value.is_empty() {
             let _ = writeln!(out, "    {name}: {}", plain(value));
         }
