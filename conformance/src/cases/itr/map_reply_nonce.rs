@@ -1,11 +1,8 @@
 //! Which Map-Replies an ITR believes: those with the nonce of a question that is open, and of them the records that are
 //! about the question (RFC 6830 6.1.3, 6.1.5).
 
-use std::collections::HashMap;
-
 use harness::inline::{PacketFate, Way};
-use lisp::EidPrefix;
-use lisp::wire::{ControlMessage, EidQuery};
+use lisp::wire::{ControlMessage, EidQuery, MapRecord};
 
 use super::map_cache_net::{
     Became, CORE, ITR, Net, OTHER, REMOTE, TOPOLOGY, became, frame_request, goes_to, records_in,
@@ -49,7 +46,9 @@ inventory::submit! {
                 node: ITR,
                 links: CORE,
                 kills: &[NONCE],
-                tamper: || right_nonces("10.2.2.0/24"),
+                tamper: || records_in("10.2.2.0/24", |record| {
+                    record.locators = vec![locator(OTHER, 1, 100)];
+                }),
             },
             Sabotage {
                 name: "a right Map-Reply after a wrong one is lost on it",
@@ -63,35 +62,27 @@ inventory::submit! {
     }
 }
 
-/// Gives Map-Replies about `eid` the nonce of the question that is open: the last one about `eid`, or about anything.
+/// Gives Map-Replies about `eid` the nonce of the last question about it.
 fn right_nonces(eid: &'static str) -> Tamper {
     let eid = prefix(eid);
-    let mut nonces: HashMap<bool, u64> = HashMap::new();
-    let covers =
-        |eid: &EidPrefix, asked: Option<EidPrefix>| asked.is_some_and(|asked| eid.covers(&asked));
+    let mut nonce = None;
     Box::new(move |way, frame| {
         if way == Way::FromVictim
             && let Some(request) = frame_request(frame)
+            && let Some(asked) = request.records.first().and_then(EidQuery::prefix)
+            && eid.covers(&asked)
         {
-            let asked = request.records.first().and_then(EidQuery::prefix);
-            nonces.insert(covers(&eid, asked), request.nonce);
+            nonce = Some(request.nonce);
         }
         if way == Way::ToVictim {
-            frame.edit_control(|message| match message {
-                ControlMessage::MapReply(reply)
-                    if reply
-                        .records
-                        .iter()
-                        .any(|record| covers(&eid, record.eid_prefix())) =>
-                {
-                    match nonces.get(&true).or_else(|| nonces.get(&false)) {
-                        Some(nonce) => {
-                            reply.nonce = *nonce;
-                            // An unsolicited one can only be made welcome as an answer to another question.
-                            true
-                        }
-                        None => false,
+            frame.edit_control(|message| match (message, nonce) {
+                (ControlMessage::MapReply(reply), Some(nonce)) => {
+                    let about = reply.records.iter().filter_map(MapRecord::eid_prefix);
+                    let about = about.into_iter().any(|found| eid.covers(&found));
+                    if about {
+                        reply.nonce = nonce;
                     }
+                    about
                 }
                 _ => false,
             });

@@ -14,6 +14,8 @@ mod mtu_split;
 mod mtu_stateful;
 mod actions;
 mod map_cache_net;
+mod map_cache_overlap;
+mod map_cache_ttl;
 mod map_reply_locators;
 mod map_reply_nonce;
 mod negative_prefix;
