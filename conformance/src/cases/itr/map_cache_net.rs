@@ -93,8 +93,11 @@ impl Net {
 
     /// An echo request of the site's host.
     pub(super) fn send(&self, to: &str, sequence: u16) -> Result<(), Stop> {
-        let packet = Echo::new(self.site.address(), ip(to), sequence).request();
-        Ok(self.site.send(&packet)?)
+        let to = ip(to);
+        let of_family = |own: &&IpAddr| own.is_ipv4() == to.is_ipv4();
+        let from = self.site.addresses().iter().find(of_family);
+        let from = from.copied().unwrap_or(self.site.address());
+        Ok(self.site.send(&Echo::new(from, to, sequence).request())?)
     }
 
     /// A fence: packets to an EID that nobody asked for, until one arrives encapsulated at the remote site. By then the ITR

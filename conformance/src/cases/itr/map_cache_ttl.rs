@@ -143,7 +143,7 @@ inventory::submit! {
     }
 }
 
-/// Minutes; 71582789 * 60 is 44 seconds more than 32 bits hold, and 0x04444445 * 60 wraps to so few that none is left.
+/// Minutes; the last one is, in seconds, 44 more than 32 bits hold.
 const LONG: [u32; 4] = [u32::MAX, 0x8000_0000, 0x7fff_ffff, 71_582_789];
 
 fn drive_large(drive: &mut Drive<'_>) -> Result<(), Stop> {
