@@ -73,6 +73,18 @@ impl MapCache {
         self.entries.lookup(iid, eid)
     }
 
+    /// Whether at most `limit` entries are learned when these prefixes are there too.
+    pub(super) fn has_room_for(
+        &self,
+        prefixes: impl Iterator<Item = EidPrefix>,
+        limit: usize,
+    ) -> bool {
+        let new: BTreeSet<EidPrefix> = prefixes
+            .filter(|prefix| self.entries.get(prefix).is_none())
+            .collect();
+        self.learned + new.len() <= limit
+    }
+
     fn insert(&mut self, prefix: EidPrefix, entry: Cached) -> Option<Cached> {
         let rlocs = rlocs_of(&entry.mapping);
         self.learned += usize::from(entry.origin != Origin::Static);

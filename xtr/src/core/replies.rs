@@ -71,8 +71,17 @@ impl Core {
         {
             self.forget_replaced(*best, purpose, &named);
         }
-        for (prefix, record) in &good {
-            self.learn(*prefix, record, replier, &named);
+        let lasting = good.iter().filter(|(_, record)| record.ttl != 0);
+        let lasting = lasting.map(|(prefix, _)| *prefix);
+        if self
+            .cache
+            .has_room_for(lasting, self.settings.map_cache_limit)
+        {
+            for (prefix, record) in &good {
+                self.learn(*prefix, record, replier, &named);
+            }
+        } else {
+            self.refuse(&named);
         }
         for prefix in named {
             self.settle_held(prefix);
@@ -109,14 +118,34 @@ impl Core {
             return;
         }
         for inside in self.cache.entries.inside(&cover) {
-            let learned = self
-                .cache
-                .entries
-                .get(&inside)
-                .is_some_and(|entry| entry.origin != Origin::Static);
-            if learned && !named.contains(&inside) {
-                self.uninstall(&inside);
+            if !named.contains(&inside) {
+                self.forget(&inside);
             }
+        }
+    }
+
+    /// Overlapping prefixes that a full map-cache cannot hold together are not held in part: packets to a more-specific
+    /// would follow its cover (RFC 6830 12).
+    fn refuse(&mut self, named: &[EidPrefix]) {
+        let first = named.first().map(EidPrefix::to_string).unwrap_or_default();
+        self.complain(
+            "map-cache-full",
+            format!("map-cache full: no room for {first}; raise `map-cache-limit`"),
+        );
+        for prefix in named {
+            self.forget(prefix);
+        }
+    }
+
+    /// Takes out what was learned about exactly a prefix.
+    fn forget(&mut self, prefix: &EidPrefix) {
+        let learned = self
+            .cache
+            .entries
+            .get(prefix)
+            .is_some_and(|entry| entry.origin != Origin::Static);
+        if learned {
+            self.uninstall(prefix);
         }
     }
 
@@ -129,15 +158,7 @@ impl Core {
     ) {
         if record.ttl == 0 {
             self.counters.count("record-withdraws");
-            let learned = self
-                .cache
-                .entries
-                .get(&prefix)
-                .is_some_and(|entry| entry.origin != Origin::Static);
-            if learned {
-                self.uninstall(&prefix);
-            }
-            return;
+            return self.forget(&prefix);
         }
         let mapping = if record.locators.is_empty() {
             Mapping::Negative(record.action)

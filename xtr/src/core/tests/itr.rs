@@ -407,6 +407,31 @@ fn a_full_map_cache_refuses_and_says_so() {
     assert_eq!(bench.count("map-cache-full"), 1);
 }
 
+/// RFC 6830 12: the less-specific alone would draw the packets of its more-specifics.
+#[test]
+fn overlapping_records_that_do_not_fit_together_are_all_refused() {
+    let mut small = settings();
+    small.map_cache_limit = 3;
+    let mut bench = Bench::new(small);
+    bench.learn("198.18.0.1", to_peer("198.18.0.0/16", 1440));
+    let set = ["203.0.0.0/16", "203.0.1.0/24", "203.0.2.0/24"];
+    bench.miss("203.0.113.20");
+    let (_, _, request) = bench.requests().pop().unwrap();
+    bench.answer(&request, set.map(|eid| to_peer(eid, 60)).to_vec());
+    for eid in set {
+        assert_eq!(bench.installed(eid), None, "{eid}");
+    }
+    assert_eq!(bench.count("map-cache-full"), 1);
+    bench.at_s(5);
+    bench.miss("203.0.113.20");
+    let (_, _, request) = bench.requests().pop().unwrap();
+    bench.answer(
+        &request,
+        set[..2].iter().map(|eid| to_peer(eid, 60)).collect(),
+    );
+    assert!(bench.installed(set[0]).is_some() && bench.installed(set[1]).is_some());
+}
+
 #[test]
 fn instances_are_kept_apart() {
     let mut two = settings();
