@@ -50,6 +50,10 @@ pub(super) struct Net {
     pub(super) site: Peer,
     /// A remote tunnel router, silent.
     pub(super) remote: Peer,
+    /// Another one: a locator where no port is closed, so that nothing speaks against it.
+    _other: Peer,
+    /// The Instance ID of the site's host.
+    pub(super) instance: u32,
     book: Book,
     fences: Cell<u8>,
 }
@@ -70,6 +74,8 @@ impl Net {
             mapping: drive.peer("mapping")?,
             site: drive.peer("site")?,
             remote: drive.peer("remote")?,
+            _other: drive.peer("other")?,
+            instance: 0,
             book: Book::default(),
             fences: Cell::new(0),
         };
@@ -130,7 +136,7 @@ impl Net {
     pub(super) fn resolve(&self, drive: &Drive<'_>, to: &str, sequence: u16) -> Result<(), Stop> {
         let begin = drive.now_ns();
         self.send(to, sequence)?;
-        let asked = EidPrefix::host(0, ip(to));
+        let asked = EidPrefix::host(self.instance, ip(to));
         let question =
             drive.wait_for(begin, &format!("a Map-Request for {to}"), SOON, |packet| {
                 is_question(packet, &asked) && packet.receiver() == Some("mapping")
@@ -512,13 +518,12 @@ pub(super) fn requests_twice(later: Duration) -> Tamper {
     })
 }
 
-/// A sabotage that loses the ITR's Map-Requests about what lies in `eid`.
-pub(super) fn requests_lost(eid: &'static str) -> Tamper {
-    let eid = prefix(eid);
+/// A sabotage that loses the ITR's Map-Requests whose question is one of `which`.
+pub(super) fn requests_lost(which: fn(EidPrefix) -> bool) -> Tamper {
     Box::new(move |way, frame| {
         let about = |request: &MapRequest| {
             let asked = request.records.first().and_then(EidQuery::prefix);
-            asked.is_some_and(|asked| eid.covers(&asked))
+            asked.is_some_and(which)
         };
         if way == Way::FromVictim && frame_request(frame).as_ref().is_some_and(about) {
             PacketFate::Drop

@@ -241,16 +241,13 @@ fn judge_minute(trace: &Trace, findings: &mut Findings) {
                 && packet.time_ns() >= cached
         })
         .collect();
-    let replied = trace
-        .received_by(ITR)
-        .filter(|packet| {
-            packet.map_reply().is_some_and(|reply| {
-                reply.records.iter().any(|record| {
-                    record.eid_prefix() == Some(crate::cases::common::prefix("10.2.1.0/24"))
-                })
+    let replied = trace.received_by(ITR).rfind(|packet| {
+        packet.map_reply().is_some_and(|reply| {
+            reply.records.iter().any(|record| {
+                record.eid_prefix() == Some(crate::cases::common::prefix("10.2.1.0/24"))
             })
         })
-        .last();
+    });
     let (Some(last), Some(replied)) = (used.last(), replied) else {
         for requirement in [MINUTES, EXPIRES] {
             findings.broken(
@@ -267,7 +264,7 @@ fn judge_minute(trace: &Trace, findings: &mut Findings) {
     for requirement in [MINUTES, EXPIRES] {
         findings.check(
             requirement,
-            life <= MINUTE_NS + SLACK_NS && life >= MINUTE_NS / 2,
+            (MINUTE_NS / 2..=MINUTE_NS + SLACK_NS).contains(&life),
             [replied, *last],
             "used until about 60 s after its Map-Reply",
             seen.clone(),

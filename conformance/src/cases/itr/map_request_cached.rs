@@ -191,7 +191,7 @@ inventory::submit! {
                 node: ITR,
                 links: CORE,
                 kills: &[LIVES],
-                tamper: || requests_lost("10.2.1.0/24"),
+                tamper: || requests_lost(|asked| asked == prefix(CACHED)),
             },
         ],
         ..Case::BASE
