@@ -1,9 +1,11 @@
 //! Whole networks: every box is a program.
 
 mod data_format;
+mod dual_stack;
 mod first_packets;
 mod mobility;
 mod mobility_steps;
+mod multihoming;
 mod native;
 mod no_route;
 mod on_miss;
