@@ -205,12 +205,15 @@ fn decapsulated(trace: &Trace, findings: &mut Findings) {
             return Ok(());
         };
         let low = outer.ttl.min(inner.ttl);
-        expect(out.ttl == low || out.ttl + 1 == low, || {
-            format!(
-                "TTL {} left; outer {} and inner {} arrived",
-                out.ttl, outer.ttl, inner.ttl
-            )
-        })
+        expect(
+            out.ttl == low || out.ttl.checked_add(1) == Some(low),
+            || {
+                format!(
+                    "TTL {} left; outer {} and inner {} arrived",
+                    out.ttl, outer.ttl, inner.ttl
+                )
+            },
+        )
     });
     let congested = leaving().filter(|packet| {
         arriving_of(packet).is_some_and(|(outer, inner)| outer.ecn() == 3 && inner.ecn() != 0)

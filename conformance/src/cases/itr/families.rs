@@ -193,7 +193,7 @@ fn is_same(before: &Seen, data: &Seen) -> bool {
     before.bytes.len() == inner.bytes.len()
         && before.bytes[addresses.clone()] == inner.bytes[addresses]
         && before.bytes[header..] == inner.bytes[header..]
-        && inner.ttl + 1 == before.ttl
+        && inner.ttl.checked_add(1) == Some(before.ttl)
         && inner.header_checksum_ok
 }
 

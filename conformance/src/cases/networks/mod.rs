@@ -5,6 +5,8 @@ mod dual_stack;
 mod first_packets;
 mod mobility;
 mod mobility_steps;
+mod mtu_tables;
+mod mtu_tables_ttl;
 mod multihoming;
 mod native;
 mod no_route;
