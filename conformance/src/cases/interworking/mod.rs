@@ -3,8 +3,11 @@
 mod bgp;
 mod nat;
 mod petr;
+mod petrs;
 mod pitr;
 mod pitr_actions;
+mod pitr_smr;
+mod probed;
 mod rtr;
 pub(super) mod smr_lab;
 mod urpf;
