@@ -2,10 +2,13 @@
 
 mod bgp;
 mod nat;
+mod nat_proxy;
 mod petr;
 mod petrs;
 mod pitr;
 mod pitr_actions;
+mod pitr_probes;
+mod pitr_questions;
 mod pitr_smr;
 mod probed;
 mod rtr;
@@ -83,6 +86,22 @@ fn is_data(frame: &Frame<'_>) -> bool {
 fn inner(frame: &Frame<'_>) -> Option<Vec<u8>> {
     let ip = frame.ip()?;
     ip.udp()?.payload.get(8..).map(<[u8]>::to_vec)
+}
+
+/// Gives the IPv4 packet inside a data packet another source.
+fn edit_inner_source(frame: &mut Frame<'_>, source: [u8; 4]) {
+    frame.edit_data(|_, inner| {
+        let Ok(packet) = lisp::ip::IpPacket::parse(inner) else {
+            return false;
+        };
+        let (mut header, payload) = (packet.header, packet.payload.to_vec());
+        let lisp::ip::IpHeader::V4(v4) = &mut header else {
+            return false;
+        };
+        v4.source = source.into();
+        *inner = header.emit(&payload);
+        true
+    });
 }
 
 /// A data packet becomes the packet that it carries: as if there were no tunnel.

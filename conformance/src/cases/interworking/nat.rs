@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Ping, way_text};
+use super::{Ping, edit_inner_source, way_text};
 use crate::case::Case;
 use crate::cases::common::{edit_outgoing, ip, lose_incoming, prefix, seconds};
 use crate::catalogue::Req;
@@ -17,12 +17,15 @@ const STABLE: Req = Req::new("rfc6832-7.1-nat-stable");
 const PRIVATE: Req = Req::new("rfc6832-7.2-nat-1918-pool");
 const PRIVATE_TO_SITE: Req = Req::new("rfc6832-7.3-nat-1918-lisp");
 const ORDER: Req = Req::new("rfc6832-7.3-nat-order");
+const NOT_ROUTABLE_ONES: Req = Req::new("rfc6832-7.1-nat-not-for-r");
 
 const LEGACY: &str = "203.0.113.10";
 const HOST_B: &str = "10.2.0.10";
 const HOST_A: &str = "10.1.0.10";
 const ROUTABLE_EIDS: &str = "198.18.1.0/24";
 const ROUTABLE_PRIVATE: &str = "198.18.2.0/24";
+/// A host whose EID is routable as it is.
+const HOST_R: &str = "198.18.3.10";
 const SITE: &str = "192.0.2.2";
 
 inventory::submit! {
@@ -31,9 +34,9 @@ inventory::submit! {
         title: "Toward hosts without LISP, unroutable EIDs and private addresses become routable ones, one for one; inside tunnels EIDs stay.",
         topology: "lisp-nat",
         roles: &["itr", "etr"],
-        requirements: &[TO_LEGACY, REVERSE, STABLE, PRIVATE, PRIVATE_TO_SITE, ORDER],
+        requirements: &[TO_LEGACY, REVERSE, STABLE, PRIVATE, PRIVATE_TO_SITE, ORDER, NOT_ROUTABLE_ONES],
         drive,
-        judges: &[natively, into_tunnels],
+        judges: &[natively, into_tunnels, routable_as_they_are],
         sabotages: &[
             Sabotage {
                 name: "translates nothing",
@@ -41,6 +44,15 @@ inventory::submit! {
                 links: &["core-a"],
                 kills: &[TO_LEGACY],
                 tamper: || edit_outgoing(|frame| source(frame, |_| Some([10, 1, 0, 10]))),
+            },
+            Sabotage {
+                name: "translates routable EIDs too",
+                node: "xtr-a",
+                links: &["core-a"],
+                kills: &[NOT_ROUTABLE_ONES],
+                tamper: || edit_outgoing(|frame| source(frame, |octets| {
+                    (octets == [198, 18, 3, 10]).then_some([198, 18, 1, 99])
+                })),
             },
             Sabotage {
                 name: "gives every packet another address",
@@ -73,17 +85,7 @@ inventory::submit! {
                 links: &["core-a"],
                 kills: &[PRIVATE_TO_SITE, ORDER],
                 tamper: || edit_outgoing(|frame| {
-                    frame.edit_data(|_, inner| {
-                        let Ok(packet) = lisp::ip::IpPacket::parse(inner) else {
-                            return false;
-                        };
-                        let (mut header, payload) = (packet.header, packet.payload.to_vec());
-                        if let lisp::ip::IpHeader::V4(v4) = &mut header {
-                            v4.source = std::net::Ipv4Addr::new(192, 168, 1, 2);
-                        }
-                        *inner = header.emit(&payload);
-                        true
-                    });
+                    edit_inner_source(frame, [192, 168, 1, 2]);
                 }),
             },
         ],
@@ -111,7 +113,7 @@ fn source(frame: &mut crate::sabotage::Frame<'_>, change: impl FnOnce([u8; 4]) -
 
 fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
     drive.registered(&["xtr-a", "xtr-b"], seconds(10))?;
-    for (node, first) in [("host-a", 1), ("host-p", 11)] {
+    for (node, first) in [("host-a", 1), ("host-p", 11), ("host-r", 21)] {
         for sequence in [first, first + 1] {
             drive.ping(node, ip(LEGACY), sequence, seconds(2))?;
             drive.ping(node, ip(HOST_B), sequence + 4, seconds(2))?;
@@ -200,5 +202,35 @@ fn into_tunnels(trace: &Trace, findings: &mut Findings) {
                 format!("{}; answered: {answered}", tunnel.summary()),
             );
         }
+    }
+}
+
+/// Routable EIDs (LISP-R) leave as they are, in tunnels and outside of them.
+fn routable_as_they_are(trace: &Trace, findings: &mut Findings) {
+    for sequence in [21, 22, 25, 26] {
+        let way = Ping::Request(sequence).way(trace);
+        let out = way
+            .iter()
+            .find(|p| p.sender() == Some("xtr-a") && p.link() == "core-a");
+        let Some(out) = out else {
+            findings.unseen(
+                NOT_ROUTABLE_ONES,
+                format!("echo request {sequence} out of xtr-a"),
+            );
+            continue;
+        };
+        let inner = out.data().map(|(_, inner)| inner).or(out.ip());
+        let source = inner.map(|ip| ip.source);
+        let answered = Ping::Reply(sequence)
+            .way(trace)
+            .last()
+            .is_some_and(|p| p.receiver() == Some("host-r"));
+        findings.check(
+            NOT_ROUTABLE_ONES,
+            source == Some(ip(HOST_R)) && answered,
+            *out,
+            format!("source {HOST_R} as it was, and an answer"),
+            format!("{}; answered: {answered}", out.summary()),
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use lisp::wire::DataHeader;
 
-use super::{Ping, inner, is_data, untunnel, way_text};
+use super::{Ping, edit_inner_source, inner, is_data, untunnel, way_text};
 use crate::case::Case;
 use crate::cases::common::{edit_outgoing, ip, lose_incoming, lose_outgoing, seconds};
 use crate::catalogue::Req;
@@ -295,17 +295,7 @@ inventory::submit! {
             links: &["core-pxtr"],
             kills: &[SOURCES],
             tamper: || crate::cases::common::edit_incoming(|frame| {
-                frame.edit_data(|_, packet| {
-                    let Ok(parsed) = lisp::ip::IpPacket::parse(packet) else {
-                        return false;
-                    };
-                    let (mut header, payload) = (parsed.header, parsed.payload.to_vec());
-                    if let lisp::ip::IpHeader::V4(v4) = &mut header {
-                        v4.source = std::net::Ipv4Addr::new(10, 1, 0, 10);
-                    }
-                    *packet = header.emit(&payload);
-                    true
-                });
+                edit_inner_source(frame, [10, 1, 0, 10]);
             }),
         }],
         ..Case::BASE

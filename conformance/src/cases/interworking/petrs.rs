@@ -188,8 +188,8 @@ fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
     })?;
     let (mut better, mut worse) = (drive.peer("remote")?, drive.peer("other")?);
     let (silent, never) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    answers_probes(&mut better, &silent)?;
-    answers_probes(&mut worse, &never)?;
+    answers_probes(&mut better, &[(BETTER, 1)], &silent)?;
+    answers_probes(&mut worse, &[(WORSE, 1)], &never)?;
     drive.start("xtr")?;
     for petr in [BETTER, WORSE] {
         let what = format!("the answer of {petr} to a probe");

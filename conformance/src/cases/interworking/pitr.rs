@@ -3,7 +3,7 @@
 use lisp::wire::ControlMessage;
 use lisp::{Address, EidPrefix};
 
-use super::{Ping, way_text};
+use super::{Ping, edit_inner_source, way_text};
 use crate::case::Case;
 use crate::cases::common::{edit_outgoing, ip, lose_outgoing, outgoing, seconds};
 use crate::catalogue::Req;
@@ -64,17 +64,7 @@ inventory::submit! {
                 links: &["core-pxtr"],
                 kills: &[ENCAP],
                 tamper: || edit_outgoing(|frame| {
-                    frame.edit_data(|_, inner| {
-                        let Ok(packet) = lisp::ip::IpPacket::parse(inner) else {
-                            return false;
-                        };
-                        let (mut header, payload) = (packet.header, packet.payload.to_vec());
-                        if let lisp::ip::IpHeader::V4(v4) = &mut header {
-                            v4.source = std::net::Ipv4Addr::new(192, 0, 2, 14);
-                        }
-                        *inner = header.emit(&payload);
-                        true
-                    });
+                    edit_inner_source(frame, [192, 0, 2, 14]);
                 }),
             },
             Sabotage {

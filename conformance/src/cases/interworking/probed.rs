@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lisp::CONTROL_PORT;
 use lisp::wire::{ControlMessage, EidQuery, MapReply};
 
-use crate::cases::common::{locator, record, reply, udp};
+use crate::cases::common::{ip, locator, record, reply, udp};
 use crate::decode::Lisp;
 use crate::drive::{Peer, PeerError};
 use crate::trace::Seen;
 
-/// Makes a peer a locator that answers probes about any prefix while `silent` is not set.
-pub(super) fn answers_probes(peer: &mut Peer, silent: &Arc<AtomicBool>) -> Result<(), PeerError> {
+/// Makes a peer a locator that answers probes about any prefix while `silent` is not set. `set` is the locator-set of its
+/// site, address and priority, in ascending order.
+pub(super) fn answers_probes(
+    peer: &mut Peer,
+    set: &'static [(&'static str, u8)],
+    silent: &Arc<AtomicBool>,
+) -> Result<(), PeerError> {
     let silent = Arc::clone(silent);
     peer.respond(move |packet, lisp| {
         let Lisp::Control { message, .. } = lisp else {
@@ -26,14 +31,16 @@ pub(super) fn answers_probes(peer: &mut Peer, silent: &Arc<AtomicBool>) -> Resul
             return Vec::new();
         };
         let own = packet.destination;
-        let mut probed = locator(&own.to_string(), 1, 100);
-        probed.probed = true;
+        let locators = set.iter().map(|(address, priority)| {
+            let mut locator = locator(address, *priority, 100);
+            locator.probed = ip(address) == own;
+            locator.local = locator.probed;
+            locator
+        });
+        let record = record(&asked.to_string(), locators.collect());
         let answer = MapReply {
             probe: true,
-            ..reply(
-                request.nonce,
-                vec![record(&asked.to_string(), vec![probed])],
-            )
+            ..reply(request.nonce, vec![record])
         };
         let port = packet.udp().map_or(CONTROL_PORT, |udp| udp.source_port);
         vec![udp(

@@ -112,7 +112,8 @@ inventory::submit! {
         id: "rfc6830::s6_6_2::a_prefix_without_an_interface_is_left_to_the_petr",
         title: "As without a PETR; after the negative Map-Reply the sender's packets go to its PETR, in both families, and into the tunnel again when the interface is back.",
         topology: "smr-lab",
-        settings: &[("xtr-2", "{use-petr: [{address: 192.0.2.14}]}")],
+        // What is held goes out in one batch, with checksums where a kernel segments it.
+        settings: &[("xtr-2", "{use-petr: [{address: 192.0.2.14}]}"), ("pxtr", "on-miss: drop")],
         roles: &["itr", "etr", "ms", "mr"],
         features: &["petr"],
         requirements: &[SMR, NO_REPLY, REACT, NONCE, SINGLE, S_BIT, KEEP, UNREGISTERED, USES_PETR, REGISTERS, RECOVERS],
