@@ -129,6 +129,16 @@ fn form(trace: &Trace, findings: &mut Findings) {
     );
 }
 
+/// Whether a record answers a question. A negative one covers no EID-Prefix that exists (RFC 6833 4.4), so it cannot cover a
+/// question that holds some: it is about the address then.
+fn covers(record: &MapRecord, asked: &lisp::EidPrefix) -> bool {
+    record.eid_prefix().is_some_and(|prefix| {
+        let host = lisp::EidPrefix::host(asked.iid, asked.prefix.addr());
+        prefix.covers(asked)
+            || record.locators.is_empty() && asked.covers(&prefix) && prefix.covers(&host)
+    })
+}
+
 /// Pairs of records of which one EID-Prefix lies in the other.
 fn overlaps(records: &[MapRecord]) -> Vec<(&MapRecord, &MapRecord)> {
     let mut pairs = Vec::new();
@@ -172,7 +182,7 @@ fn replies(trace: &Trace, findings: &mut Findings) {
                 .collect();
             let covered = asked
                 .iter()
-                .any(|asked| answered.iter().any(|prefix| prefix.covers(asked)));
+                .any(|asked| of(packet).iter().any(|record| covers(record, asked)));
             expect(covered || asked.is_empty(), || {
                 let list = |prefixes: &[lisp::EidPrefix]| {
                     prefixes
