@@ -8,3 +8,5 @@ mod newer;
 mod order;
 mod questions;
 mod refused;
+
+pub(in crate::cases) use common::{Outcome, ask, is_request, question};
