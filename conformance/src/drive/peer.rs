@@ -137,9 +137,15 @@ impl Peer {
             .run_in(node, || -> std::io::Result<Vec<UdpSocket>> {
                 let mut sockets = Vec::new();
                 for &port in ports {
-                    sockets.push(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?);
+                    // A program that another case starts just now holds copies of an earlier peer's sockets until it
+                    // runs: they must not stand in the way.
+                    let v4 = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+                    v4.set_reuse_address(true)?;
+                    v4.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+                    sockets.push(v4.into());
                     let v6 = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
                     v6.set_only_v6(true)?;
+                    v6.set_reuse_address(true)?;
                     v6.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
                     sockets.push(v6.into());
                 }
