@@ -325,6 +325,8 @@ fn authentication(trace: &Trace, findings: &mut Findings) {
         .judged()
         .filter(|packet| packet.map_register().is_some() || packet.map_notify().is_some());
     let expected = "12 octets of HMAC-SHA-1-96 or 16 of HMAC-SHA-256-128";
+    // RFC 9301 12.5: algorithm 3 derives a key for each message of HMAC-SHA-256-128.
+    let derived = trace.edition == crate::edition::Edition::Rfc9300;
     every(findings, AUTH_LENGTH, expected, signed, |packet| {
         let auth = match (packet.map_register(), packet.map_notify()) {
             (Some(register), _) => &register.auth,
@@ -335,7 +337,7 @@ fn authentication(trace: &Trace, findings: &mut Findings) {
             matches!(
                 (auth.algorithm, auth.data.len()),
                 (1, 12) | (2, 16) | (0, 0)
-            ),
+            ) || derived && (auth.algorithm, auth.data.len()) == (3, 16),
             || {
                 format!(
                     "algorithm {} with {} octets",
