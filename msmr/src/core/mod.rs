@@ -98,6 +98,8 @@ pub enum Event {
     AuthenticationFailure,
     /// Map-Registers with a nonce that is not greater than the last (RFC 9301 5.6).
     Replay,
+    /// Map-Registers with an older map-version than the registered one (RFC 9302 5).
+    OldVersion,
     /// Map-Registers without an acceptable record.
     NothingRegistered,
     /// Map-Notifies sent.
@@ -156,6 +158,7 @@ impl Event {
             Self::UnknownSite
                 | Self::AuthenticationFailure
                 | Self::Replay
+                | Self::OldVersion
                 | Self::UnexpectedAck
                 | Self::RateLimited
                 | Self::Loop

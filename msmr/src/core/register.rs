@@ -64,6 +64,10 @@ impl Core {
             self.sites.count(site, SiteEvent::Replays);
             return self.refuse(now, Event::Replay, datagram.source);
         }
+        if self.is_outdated(&authentic.register, &authentic.id) {
+            self.sites.count(site, SiteEvent::OldVersions);
+            return self.refuse(now, Event::OldVersion, datagram.source);
+        }
         self.sites.count(site, SiteEvent::MapRegisters);
         let mut accepted = Vec::with_capacity(authentic.register.records.len());
         let mut last_set: Option<LocatorSet> = None;
@@ -178,6 +182,26 @@ impl Core {
             journal.nonce(&key, nonce);
         }
         true
+    }
+
+    /// RFC 9302 5: a message with an older map-version than what is registered is dropped. Version 0 says nothing.
+    ///
+    /// The ETRs of a configured prefix speak of one mapping, and so have one count. Those that are merged, and the places
+    /// of a mobile EID, each have their own.
+    fn is_outdated(&self, register: &MapRegister, id: &EtrId) -> bool {
+        if self.config.edition == Edition::Rfc6830 {
+            return false;
+        }
+        register.records.iter().any(|record| {
+            let registered = record.eid_prefix().and_then(|prefix| {
+                let registration = self.known.get(&prefix)?.registration.as_ref()?;
+                let shared = !register.merge && self.known.get(&prefix)?.configured.is_some();
+                let last = registration.etrs.last().filter(|etr| shared && !etr.merge);
+                let own = registration.etrs.iter().find(|etr| etr.id == *id);
+                last.or(own).map(|etr| etr.map_version)
+            });
+            registered.is_some_and(|version| is_older(record.map_version, version))
+        })
     }
 
     /// Whether a site may register this record; and whether its prefix is a more-specific of what is configured.
@@ -346,6 +370,13 @@ impl Core {
         self.counters.count(Event::MapNotifies);
         self.sites.count(authentic.site, SiteEvent::MapNotifies);
     }
+}
+
+/// Whether map-version `one` is older than `other` on the circle of 4096 (RFC 9302 6); 0 is no version.
+fn is_older(one: u16, other: u16) -> bool {
+    one != 0
+        && other != 0
+        && (other > one && other - one <= 2048 || one > other && one - other > 2048)
 }
 
 /// The reserved flags of RFC 6830's Map-Notify stay zero; RFC 9301 copies the fields (ambiguities A9).

@@ -194,6 +194,8 @@ pub enum SiteEvent {
     AuthenticationFailures,
     /// Map-Registers with a nonce that is not greater than the last (RFC 9301 5.6).
     Replays,
+    /// Map-Registers with an older map-version than the registered one (RFC 9302 5).
+    OldVersions,
     /// Records with a locator outside the allowed ones.
     LocatorMismatches,
     /// Records of a prefix that the site may not register.

@@ -260,6 +260,60 @@ fn nonces_count_per_xtr_id_and_survive_the_registration() {
 }
 
 #[test]
+fn an_older_map_version_is_dropped_in_the_newer_edition() {
+    let mut bench = edition_9300(vec![site("a", &[EID, "10.2.0.0/16+"])]);
+    let mut nonce = 0;
+    let mut versioned = |bench: &mut Bench, source: &str, eid: &str, version: u16, merge: bool| {
+        nonce += 1;
+        let mut sent = register(vec![record(eid, 1440, &[source])]);
+        (sent.nonce, sent.merge) = (nonce, merge);
+        sent.records[0].map_version = version;
+        bench.register(source, &sent).len()
+    };
+    // Taken or not, in the order of arrival; round the circle of 4096, and 0 for none.
+    for (version, taken) in [
+        (5, 1),
+        (4, 0),
+        (5, 1),
+        (6, 1),
+        (4095, 0),
+        (2000, 1),
+        (4000, 1),
+        (3, 1),
+        (4000, 0),
+        (0, 1),
+        (1, 1),
+    ] {
+        assert_eq!(
+            versioned(&mut bench, ETR, EID, version, false),
+            taken,
+            "{version}"
+        );
+    }
+    assert_eq!(bench.counter("a", SiteEvent::OldVersions), 3);
+    // Another ETR of the site speaks of the same mapping; merged ones and the places of a mobile EID have their own count.
+    versioned(&mut bench, ETR, EID, 9, false);
+    assert_eq!(versioned(&mut bench, ETR2, EID, 8, false), 0);
+    assert_eq!(versioned(&mut bench, ETR2, EID, 8, true), 1);
+    assert_eq!(versioned(&mut bench, ETR2, EID, 7, true), 0);
+    versioned(&mut bench, ETR, "10.2.0.7/32", 9, false);
+    assert_ne!(versioned(&mut bench, ETR2, "10.2.0.7/32", 1, false), 0);
+    // What is over has no version.
+    bench.pass(181);
+    assert_eq!(versioned(&mut bench, ETR, EID, 1, false), 1);
+}
+
+#[test]
+fn old_map_versions_are_nothing_to_the_older_edition() {
+    let mut bench = bench();
+    for version in [5, 4] {
+        let mut sent = register(vec![record(EID, 1440, &[ETR])]);
+        sent.records[0].map_version = version;
+        assert_eq!(bench.register(ETR, &sent).len(), 1);
+    }
+}
+
+#[test]
 fn reserved_bits_are_ignored_in_the_older_edition() {
     for bit in (5..24).filter(|bit| *bit != 23) {
         let mut bench = bench();
