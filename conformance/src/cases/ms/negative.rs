@@ -4,7 +4,7 @@ use lisp::wire::{Action, ControlMessage};
 
 use super::common::{INNER_PORT, answered, ask, question, reply};
 use crate::case::Case;
-use crate::cases::common::{edit_outgoing, ip, outgoing, prefix};
+use crate::cases::common::{edit_outgoing, incoming, ip, outgoing, prefix};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
@@ -146,6 +146,19 @@ inventory::submit! {
                             true
                         });
                     }
+                }),
+            },
+            Sabotage {
+                name: "takes the source of the packet for the ITR-RLOC",
+                node: "msmr",
+                links: &[],
+                kills: &[TO_ITR_RLOC, ADDRESSING],
+                tamper: || incoming(|message| match message {
+                    ControlMessage::MapRequest(request) => {
+                        request.itr_rlocs = vec![lisp::Address::from_eid(0, ip("192.0.2.66"))];
+                        true
+                    }
+                    _ => false,
                 }),
             },
             Sabotage {
