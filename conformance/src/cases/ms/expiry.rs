@@ -44,12 +44,7 @@ fn pass(drive: &Drive<'_>, time: Duration) -> Result<(), Stop> {
 }
 
 /// Asks for an EID again and again until it is answered negatively, for up to one and a half lives after `since`.
-fn until_negative(
-    drive: &Drive<'_>,
-    since: u64,
-    eid: &str,
-    life: Duration,
-) -> Result<(), Stop> {
+fn until_negative(drive: &Drive<'_>, since: u64, eid: &str, life: Duration) -> Result<(), Stop> {
     let until = since + u64::try_from((life * 3 / 2).as_nanos()).unwrap_or(u64::MAX);
     watch(drive, until, eid, life / 20, true)
 }

@@ -414,7 +414,9 @@ impl Expected {
     fn text(&self) -> String {
         match self {
             Expected::Anything => "an answer".to_owned(),
-            Expected::Negative { prefix, minutes } => format!("{prefix} for {minutes} minutes, negative, ACT 1"),
+            Expected::Negative { prefix, minutes } => {
+                format!("{prefix} for {minutes} minutes, negative, ACT 1")
+            }
             Expected::Mapping {
                 prefix,
                 rlocs,
