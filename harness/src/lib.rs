@@ -31,6 +31,7 @@ pub mod named;
 pub mod pcapng;
 pub mod process;
 mod sys;
+pub mod testing;
 pub mod topology;
 
 pub use capture::{Direction, Drops, Interface, Mark, Noise, Packet, Recording};
