@@ -170,7 +170,13 @@ fn of_requirement(row: &Requirement, findings: &[Finding], facts: &Facts) -> Req
             .map_or("no judge said anything about it", Stopped::text);
         return base(Verdict::Untestable, why.to_owned());
     };
-    let verdict = of_finding(row, worst, facts.strict);
+    let verdict = match of_finding(row, worst, facts.strict) {
+        // What a program did not do that is missing, died or never got ready says nothing about LISP.
+        Verdict::Fail | Verdict::Warn if matches!(facts.stopped, Some(Stopped::Untestable(_))) => {
+            Verdict::Untestable
+        }
+        verdict => verdict,
+    };
     let finding = match worst.outcome {
         Outcome::Unseen => format!("not to be seen in this trace: needed {}", worst.expected),
         Outcome::Recorded => format!("recorded: {}", worst.seen),
@@ -347,6 +353,21 @@ mod tests {
             ..facts()
         };
         assert_eq!(judge(&case, &stalled, &dead).verdict, Verdict::Untestable);
+    }
+
+    #[test]
+    fn what_a_dead_program_did_not_do_is_no_string_of_failures() {
+        let case = case(
+            &[|_, findings| findings.broken(MUST, 1, "a reply", "none")],
+            &[MUST],
+        );
+        let dead = Facts {
+            stopped: Some(Stopped::Untestable("it died".to_owned())),
+            ..facts()
+        };
+        let result = judge(&case, &trace(), &dead);
+        assert_eq!(result.requirements[0].verdict, Verdict::Untestable);
+        assert_eq!(result.reason.as_deref(), Some("it died"));
     }
 
     #[test]

@@ -152,15 +152,14 @@ impl Suite {
                 options.out.display()
             )
         })?;
-        let results = suite::results(&options);
         let baseline = Baseline::of(&options.implementation.name)?;
         let built = OnceLock::new();
         // Before the user namespace: cargo is the user's.
         built.get_or_init(|| suite::prepare(&options));
         harness::host::enter().map_err(|error| error.to_string())?;
         Ok(Suite {
+            results: suite::results(&options),
             options,
-            results,
             baseline,
             built,
         })

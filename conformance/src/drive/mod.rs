@@ -2,6 +2,7 @@
 
 mod peer;
 mod programs;
+mod ready;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;

@@ -8,12 +8,9 @@ use harness::topology::Topology;
 use harness::{Lab, Program as Started};
 use nix::sys::signal::Signal;
 
-use super::Stop;
+use super::{Stop, ready};
 use crate::case::Case;
 use crate::implementation::{Adapter, Found, Implementation, Program, Rendered, render};
-
-/// Lines of a program's log that an error shows.
-const LOG_LINES: usize = 12;
 
 pub(crate) struct Programs<'a> {
     case: &'a Case,
@@ -161,30 +158,17 @@ impl<'a> Programs<'a> {
         let Some(running) = entry.running.clone() else {
             return Ok(());
         };
-        let (ready, name) = (entry.program.ready.clone(), entry.program.binary.clone());
-        let not_ready = |what: String| {
+        let program = entry.program;
+        ready::wait(lab, node, program, &running, since).map_err(|what| {
             let ended = running
                 .exit()
                 .map_or_else(String::new, |exit| format!(" (it ended: {exit})"));
             Stop::Untestable(format!(
-                "{node}: {name} did not get ready: {what}{ended}; its last lines:\n{}",
-                running.log_tail(LOG_LINES)
+                "{node}: {} did not get ready: {what}{ended}; its last lines:\n{}",
+                program.binary,
+                ready::last_lines(lab, node, program, &running)
             ))
-        };
-        if let Some(text) = &ready.log {
-            running.wait_log(text, ready.within.0).map_err(|_| {
-                not_ready(format!("no line with {text:?} within {:?}", ready.within.0))
-            })?;
-        }
-        if ready.packet {
-            lab.wait_for("a control message", ready.within.0, |packet| {
-                packet.time_ns >= since
-                    && packet.from_node() == Some(node)
-                    && crate::trace::Seen::from(packet.clone()).control().is_some()
-            })
-            .map_err(|_| not_ready(format!("no control message within {:?}", ready.within.0)))?;
-        }
-        Ok(())
+        })
     }
 
     pub(crate) fn stop(&mut self, node: &str) -> Result<(), Stop> {
@@ -278,16 +262,27 @@ impl<'a> Programs<'a> {
     }
 
     /// A program that ended without having been told to, with the end of its log.
-    pub(crate) fn died(&self) -> Option<String> {
+    pub(crate) fn died(&self, lab: &Lab) -> Option<String> {
         self.by_node.iter().find_map(|(node, entry)| {
             let running = entry.running.as_ref()?;
             let exit = running.exit()?;
             Some(format!(
                 "{node}: {} ended by itself: {exit}; its last lines:\n{}",
                 entry.program.binary,
-                running.log_tail(LOG_LINES)
+                ready::last_lines(lab, node, entry.program, running)
             ))
         })
+    }
+
+    /// The log files that adapters name: name in the evidence folder, content. Read them before the lab ends.
+    pub(crate) fn log_files(&self, lab: &Lab) -> Vec<(String, String)> {
+        let files = self.by_node.iter().filter_map(|(node, entry)| {
+            let file = entry.program.log_file.as_ref()?;
+            let log = ready::log_file(lab, node, file)?;
+            let name = format!("{node}{}", file.display()).replace('/', "_");
+            Some((format!("{}.log", name.trim_end_matches(".log")), log))
+        });
+        files.collect()
     }
 
     fn entry(&mut self, node: &str) -> Result<&mut Entry<'a>, Stop> {

@@ -73,7 +73,8 @@ pub struct Program {
     /// Arguments with which it shows something of itself, by name: `map-cache`, `database`, `sites`.
     #[serde(default)]
     pub show: BTreeMap<String, Vec<String>>,
-    /// A log file of the node that belongs to the evidence, besides its output.
+    /// A log file of the node that belongs to the evidence, besides its output. Where there is one, `ready: {log}` looks into
+    /// it as well.
     #[serde(default)]
     pub log_file: Option<PathBuf>,
 }
@@ -85,13 +86,16 @@ impl Program {
     }
 }
 
-/// How one sees that a program is ready. One of `log` and `settle`.
+/// How one sees that a program is ready. Where several are given, all must hold.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ready {
     /// It has printed a line that contains this.
     #[serde(default)]
     pub log: Option<String>,
+    /// A socket of its node is bound to this UDP port, or listens on this TCP port.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// It has sent a control message: for programs that say nothing.
     #[serde(default)]
     pub packet: bool,
@@ -243,9 +247,18 @@ impl Adapter {
             }
         }
         for (name, program) in &adapter.programs {
-            if program.ready.log.is_none() && !program.ready.packet {
+            let ready = &program.ready;
+            if ready.log.is_none() && ready.port.is_none() && !ready.packet {
                 return Err(format!(
-                    "program {name}: `ready` wants `log: TEXT` or `packet: true`"
+                    "program {name}: `ready` wants `log: TEXT`, `port: NUMBER` or `packet: true`"
+                ));
+            }
+            if let Some(file) = &program.log_file
+                && !file.is_absolute()
+            {
+                return Err(format!(
+                    "program {name}: expected an absolute path as `log-file`, found {}",
+                    file.display()
                 ));
             }
             for role in &program.roles {
@@ -281,6 +294,8 @@ mod tests {
             ("binary: x", "binary: x, colour: red", "colour"),
             ("{log: up}", "{log: up, within: soon}", "500ms"),
             ("{log: up}", "{}", "ready"),
+            ("{log: up}", "{port: 70000}", "70000"),
+            ("binary: x", "binary: x, log-file: x.log", "absolute"),
         ] {
             let problem = Adapter::parse(&good.replace(from, to)).unwrap_err();
             assert!(problem.contains(said), "{said} in {problem}");

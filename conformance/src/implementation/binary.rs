@@ -35,7 +35,15 @@ impl Found {
     /// # Errors
     /// Where it was looked for.
     pub fn of(program: &Program) -> Result<Found, BinaryError> {
-        let name = Path::new(&program.binary);
+        Found::named(&program.binary)
+    }
+
+    /// Looks up a program by its path, or by its name.
+    ///
+    /// # Errors
+    /// Where it was looked for.
+    pub fn named(binary: &str) -> Result<Found, BinaryError> {
+        let name = Path::new(binary);
         if name.components().count() > 1 {
             let path = std::path::absolute(name).map_err(|error| BinaryError(error.to_string()))?;
             if path.is_file() {
@@ -65,8 +73,7 @@ impl Found {
             format!("neither in {} nor ", folder.display())
         });
         Err(BinaryError(format!(
-            "the program {} is {beside}in PATH; build it (cargo build --workspace --bins) or give its path in the adapter",
-            program.binary
+            "the program {binary} is {beside}in PATH; build it (cargo build --workspace --bins) or give its path in the adapter"
         )))
     }
 }

@@ -90,23 +90,13 @@ impl Implementation {
         common.unwrap_or_default()
     }
 
-    /// What the first adapter's program says of its version, in one line.
+    /// What the programs say of their versions, each in one line: the first adapter's, and in a mix those of the others.
     pub fn version(&self) -> Option<String> {
-        let [program, arguments @ ..] = self.adapters[0].version.as_slice() else {
-            return None;
-        };
-        let program = self
-            .programs()
-            .find(|candidate| candidate.binary == *program);
-        let path = super::binary::Found::of(program?).ok()?.path;
-        let output = std::process::Command::new(path)
-            .args(arguments)
-            .output()
-            .ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines()
-            .next()
-            .map(str::to_owned)
-            .filter(|line| !line.is_empty())
+        let mut lines: Vec<String> = Vec::new();
+        for adapter in &self.adapters {
+            let line = super::version::of(adapter);
+            lines.extend(line.filter(|line| !lines.contains(line)));
+        }
+        (!lines.is_empty()).then(|| lines.join(", "))
     }
 }

@@ -4,6 +4,7 @@ mod adapter;
 mod binary;
 mod mix;
 mod render;
+mod version;
 
 pub use adapter::{
     Adapter, AdapterError, DurationText, Program, Ready, Reload, SignalName, StopBy,

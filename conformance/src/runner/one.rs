@@ -83,7 +83,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
     }
     let under_test: BTreeSet<String> = programs.nodes().map(str::to_owned).collect();
     let folder = run.options.out.join(run.folder());
-    let files: Vec<(String, String)> = programs
+    let mut files: Vec<(String, String)> = programs
         .files()
         .map(|(node, path, text)| {
             (
@@ -110,7 +110,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         let outcome = started.and_then(|()| driven(case, &mut drive));
         let (marks, observations);
         (programs, marks, observations) = drive.end();
-        let outcome = match (outcome, programs.died()) {
+        let outcome = match (outcome, programs.died(&lab)) {
             (Ok(()) | Err(Stop::NotSeen(_)), Some(death)) => Err(Stop::Untestable(death)),
             (outcome, _) => outcome,
         };
@@ -124,6 +124,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
     }
     progress("the programs to stop");
     programs.stop_all();
+    files.extend(programs.log_files(&lab));
     let mut recording = lab.finish();
     let logs = std::mem::take(&mut recording.processes);
     let outcome = match mishap.text() {
