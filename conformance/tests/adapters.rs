@@ -1,5 +1,7 @@
 //! Adapters, as somebody who writes one meets them: small programs of every temper, run by `lisplab test`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,5 +1,6 @@
 //! One ITR under test.
 
+mod actions;
 mod echo_nonce;
 mod families;
 mod flows;
@@ -10,11 +11,6 @@ mod locators;
 mod locators_fallback;
 mod locators_shares;
 mod locators_uplinks;
-mod mtu;
-mod mtu_fragments;
-mod mtu_split;
-mod mtu_stateful;
-mod actions;
 mod map_cache_cap;
 mod map_cache_net;
 mod map_cache_overlap;
@@ -29,6 +25,10 @@ mod map_request_instance;
 mod map_request_rate;
 mod map_request_resolver;
 mod miss_hold;
+mod mtu;
+mod mtu_fragments;
+mod mtu_split;
+mod mtu_stateful;
 mod negative_prefix;
 mod negative_reply;
 mod probing;
