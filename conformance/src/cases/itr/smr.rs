@@ -343,24 +343,19 @@ fn forge_replies(drive: &mut Drive) -> Result<(), Stop> {
     }
     // The fences: answers on both ports come after the forged ones.
     net.say(drive, ip(SOLICITED[1].eid), 2)?;
+    let since = drive.mark("the fence");
     net.solicit(
         (&net.remote, REMOTE),
         SOLICITED[1].nonce,
         SOLICITED[1].prefix,
     )?;
-    let since = drive.mark("the fence");
-    drive.wait_for(
-        since.saturating_sub(1),
-        "the Map-Request for the fence",
-        SOON,
-        |packet| {
-            packet.sender() == Some(XTR)
-                && asks(packet, &prefix(SOLICITED[1].prefix))
-                && packet
-                    .map_request()
-                    .is_some_and(|request| request.smr_invoked)
-        },
-    )?;
+    drive.wait_for(since, "the Map-Request for the fence", SOON, |packet| {
+        packet.sender() == Some(XTR)
+            && asks(packet, &prefix(SOLICITED[1].prefix))
+            && packet
+                .map_request()
+                .is_some_and(|request| request.smr_invoked)
+    })?;
     for sequence in 3..6 {
         net.say(drive, eid, sequence)?;
     }
