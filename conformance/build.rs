@@ -9,10 +9,11 @@ fn main() {
     let root =
         PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let folder = root.join("requirements");
-    println!("cargo::rerun-if-changed={}", folder.display());
+    // Paths in what cargo is told are relative, and those in what is compiled hang on a variable that cargo watches: a target
+    // folder that is moved or copied with its checkout stays of use.
+    println!("cargo::rerun-if-changed=requirements");
 
-    let files = yaml_files(&folder);
+    let files = yaml_files(&root.join("requirements"));
     let mut ids = Vec::new();
     let mut sources = String::from("&[\n");
     for file in &files {
@@ -26,8 +27,8 @@ fn main() {
                 .filter_map(|line| line.strip_prefix("- id: "))
                 .map(|id| id.trim().to_owned()),
         );
-        writeln!(sources, "({name:?}, include_str!({:?})),", file.display())
-            .expect("a String takes all");
+        let from_here = format!("/requirements/{name}");
+        writeln!(sources, "({name:?}, {}),", include(&from_here)).expect("a String takes all");
     }
     sources.push(']');
     ids.sort();
@@ -52,27 +53,30 @@ fn carried(root: &Path) -> String {
         "conformance/implementations",
         "conformance/baselines",
     ] {
-        let folder = checkout.join(folder);
-        println!("cargo::rerun-if-changed={}", folder.display());
-        for file in all_files(&folder) {
+        // A folder that is not there would be changed for ever, and all that is made from it built each time.
+        let path = checkout.join(folder);
+        assert!(path.is_dir(), "there is no folder {}", path.display());
+        println!("cargo::rerun-if-changed=../{folder}");
+        for file in all_files(&path) {
             let inside = file.strip_prefix(checkout).expect("it was found there");
-            writeln!(
-                table,
-                "({:?}, include_str!({:?})),",
-                inside.display().to_string(),
-                file.display().to_string()
-            )
-            .expect("a String takes all");
+            let inside = inside.display().to_string();
+            let from_here = format!("/../{inside}");
+            writeln!(table, "({inside:?}, {}),", include(&from_here)).expect("a String takes all");
         }
     }
     table.push(']');
     table
 }
 
-/// All files below a folder, sorted; none if there is no such folder.
+/// The expression that is the text of a file, given by its path from the crate's folder.
+fn include(from_here: &str) -> String {
+    format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {from_here:?}))")
+}
+
+/// All files below a folder, sorted.
 fn all_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+    for entry in std::fs::read_dir(folder).expect("the folder is readable") {
         let path = entry.expect("the folder is readable").path();
         if path.is_dir() {
             files.extend(all_files(&path));
