@@ -83,14 +83,20 @@ impl Found {
 pub fn build_from_checkout<'a>(programs: impl IntoIterator<Item = &'a Program>) -> &'static Build {
     static BUILD: OnceLock<Build> = OnceLock::new();
     BUILD.get_or_init(|| {
-        let wanted = programs
+        let wanted: Vec<&str> = programs
             .into_iter()
-            .any(|program| program.cargo_package.is_some());
-        if wanted { build() } else { Build::NotHere }
+            .filter(|program| program.cargo_package.is_some())
+            .map(|program| program.binary.as_str())
+            .collect();
+        if wanted.is_empty() {
+            Build::NotHere
+        } else {
+            build(&wanted)
+        }
     })
 }
 
-fn build() -> Build {
+fn build(programs: &[&str]) -> Build {
     let (Some(folder), Some(checkout)) = (target_folder(), crate::home::checkout()) else {
         return Build::NotHere;
     };
@@ -100,6 +106,9 @@ fn build() -> Build {
     // Cargo puts this mark into its target folders. What a test archive was unpacked into has none, and is complete.
     if !target.join("CACHEDIR.TAG").is_file() {
         return Build::NotHere;
+    }
+    if super::fresh::up_to_date(&folder, checkout, programs.iter().copied()) {
+        return Build::Done;
     }
     let stamp = std::env::var_os("NEXTEST_RUN_ID").map(|run| {
         let mut name = std::ffi::OsString::from(STAMP);

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod binary;
+mod fresh;
 mod mix;
 mod render;
 mod version;
