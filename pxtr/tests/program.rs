@@ -47,7 +47,10 @@ fn a_broken_one_is_told_with_its_place_and_code_2() {
         (&GOOD.replace("rlocs", "rloks"), "pxtr.yaml:2:1"),
         (&GOOD.replace("192.0.2.40", "192.0.2.400"), "pxtr.yaml:2:9"),
         // A locator inside an aggregate: encapsulated packets would be attracted again.
-        (&GOOD.replace("192.0.2.40", "203.0.113.40"), "pxtr.yaml:2:9"),
+        (
+            &GOOD.replace("192.0.2.40", "203.0.113.40"),
+            "pxtr.yaml:3:14",
+        ),
         (&GOOD.replace("113.0/24]", "113.0/33]"), "pxtr.yaml:3:14"),
     ] {
         let (code, said) = check(text);
@@ -60,16 +63,16 @@ fn a_broken_one_is_told_with_its_place_and_code_2() {
 fn a_daemon_that_does_not_run_and_wrong_usage_are_told_apart_from_findings() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("none.sock").display().to_string();
-    for arguments in [
-        &["--socket", &socket, "show", "petr"][..],
-        &["--socket", &socket, "show", "nothing"],
-        &["--config", &socket],
-        &["show", "--json"],
-        &[],
+    for (arguments, code) in [
+        (&["--socket", &socket, "show", "petr"][..], 3),
+        (&["--socket", &socket, "show", "nothing"], 2),
+        (&["--config", &socket], 2),
+        (&["show", "--json"], 2),
+        (&[], 2),
     ] {
         let output = pxtr(arguments);
         let said = said(&output, folder.path());
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(!said.is_empty(), "{arguments:?}");
     }
 }
