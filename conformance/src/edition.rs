@@ -42,11 +42,15 @@ impl Edition {
         let newer = matches!(row.rfc, Document::Rfc(9300..=9302));
         match self {
             Edition::Rfc6830 => !newer,
-            // Answers that the newer texts turned around or dropped are not asked for under them.
-            Edition::Rfc9300 => !matches!(
-                row.successor.change.as_str(),
-                "changed" | "removed" | "conflict"
-            ),
+            // Answers that the newer texts turned around or dropped are not asked for under them. A row of a newer text
+            // says by this word what it did to its predecessor.
+            Edition::Rfc9300 => {
+                newer
+                    || !matches!(
+                        row.successor.change.as_str(),
+                        "changed" | "removed" | "conflict"
+                    )
+            }
         }
     }
 }
@@ -57,5 +61,25 @@ impl fmt::Display for Edition {
             Edition::Rfc6830 => "6830",
             Edition::Rfc9300 => "9300",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::catalogue;
+
+    #[test]
+    fn a_row_of_a_newer_text_binds_under_it_whatever_it_changed() {
+        let row = |id: &str| catalogue().get(id).expect("in the catalogue");
+        let newer = row("rfc9302-6.1-null-record");
+        assert_eq!(newer.successor.change, "changed");
+        assert!(Edition::Rfc9300.binds(newer) && !Edition::Rfc6830.binds(newer));
+        let older = row("rfc6834-5.1-null-dst-ignore");
+        assert!(Edition::Rfc6830.binds(older) && !Edition::Rfc9300.binds(older));
+        for row in catalogue().iter() {
+            let bound = Edition::ALL.iter().any(|edition| edition.binds(row));
+            assert!(bound, "{} binds under no edition", row.id);
+        }
     }
 }
