@@ -20,7 +20,7 @@ use crate::forwarding::{Edition, HeldPacket};
 const TRIES_PER_RESOLVER: u32 = 3;
 /// Times that a question is asked in all: once, and 10 retransmissions (RFC 9301 5.3).
 const TRIES: u32 = 11;
-/// After that many tries nothing is asked about the destination for this long (RFC 9301 5.3).
+/// After that many tries nothing is asked about the EID-Prefix for this long (RFC 9301 5.3).
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long a Map-Resolver that stayed silent is passed over.
 const RESOLVER_REST: Duration = Duration::from_secs(60);
@@ -105,13 +105,14 @@ impl Requests {
         self.by_id.is_empty()
     }
 
-    /// When a prefix may be asked for again, if that is not now (RFC 6830 6.1.3: one a second). A question that is
-    /// open is not asked anew.
+    /// When a prefix may be asked for again, if that is not now (RFC 6830 6.1.3: one a second; RFC 9301 5.3: the pause
+    /// after a question that nobody answered). A question that is open is not asked anew.
     pub fn free_at(&self, now: Time, question: &EidPrefix) -> Option<Time> {
         if self.by_question.contains_key(question) {
             return None;
         }
-        self.per_prefix.free_at(now, question)
+        let limited = self.per_prefix.free_at(now, question);
+        limited.max(self.paused.free_at(now, question))
     }
 
     /// Whether a Map-Resolver, by its place in the settings, is passed over because it stayed silent.
@@ -200,7 +201,8 @@ impl Core {
             }
             return;
         }
-        if purpose == Purpose::Miss && self.requests.paused.free_at(self.now, &question).is_some() {
+        // Whatever it is asked for: RFC 9301 5.3 knows one pause.
+        if self.requests.paused.free_at(self.now, &question).is_some() {
             return self.counters.count("map-request-paused");
         }
         let direct = self.direct_target(question, purpose);
@@ -372,9 +374,7 @@ impl Core {
                 given_up.tries
             ),
         );
-        if given_up.purpose == Purpose::Miss {
-            self.requests.paused.allow(self.now, question);
-        }
+        self.requests.paused.allow(self.now, question);
         let held = self.hold.take_inside(&question).len();
         self.counters.add("held-dropped", held as u64);
     }

@@ -84,6 +84,31 @@ fn nothing_is_asked_in_the_pause_after_giving_up() {
     assert_eq!(bench.requests().len(), 1);
 }
 
+/// What is in use and nobody answers about is not asked for more often because an SMR comes in between.
+#[test]
+fn the_pause_holds_for_smrs_too_which_are_followed_after_it() {
+    let mut bench = Bench::new(settings());
+    bench.learn("203.0.113.20", to_peer("203.0.113.0/24", 1440));
+    let smr = ControlMessage::MapRequest(MapRequest {
+        smr: true,
+        ..ask_for("203.0.113.0/24", 7, PEER)
+    });
+    bench.receive(PEER, &smr);
+    let mut gave_up = 0;
+    while bench.count("map-request-unanswered") == 0 {
+        gave_up += 100;
+        bench.at(gave_up);
+    }
+    bench.sent();
+    bench.receive(PEER, &smr);
+    bench.at(gave_up + 29_000);
+    assert!(bench.requests().is_empty());
+    bench.at(gave_up + 30_500);
+    let requests = bench.requests();
+    assert_eq!(requests.len(), 1, "the SMR is not forgotten");
+    assert!(requests[0].2.smr_invoked);
+}
+
 #[test]
 fn a_silent_resolver_is_passed_over_and_tried_again_later() {
     let mut bench = Bench::new(settings());
