@@ -63,6 +63,9 @@ pub struct Config {
     /// Shortest prefixes that Map-Replies may bring.
     #[serde(default)]
     pub minimum_prefix_length: MinimumLength,
+    /// Put the map-versions of sites into packets to them (RFC 6834 8.2.1); a proxy has none of its own.
+    #[serde(default)]
+    pub map_versioning: bool,
     /// Proxy ETRs for what a PITR or RTR would forward natively.
     #[serde(default)]
     pub use_petr: Vec<RemoteEntry>,
@@ -135,6 +138,7 @@ fn load(source: Source) -> Result<Loaded, ConfigError> {
         map_request_rate: config.map_request_rate.unwrap_or(nothing.map_request_rate),
         map_cache_limit: config.map_cache_limit.unwrap_or(nothing.map_cache_limit),
         minimum_prefix_length: config.minimum_prefix_length,
+        map_versioning: config.map_versioning,
         use_petr: config.use_petr,
         lisp_nat: config.lisp_nat,
         data_plane: config.data_plane,

@@ -23,11 +23,13 @@ fn a_proxy_for_both_directions() {
     let loaded = parse(
         "pxtr.yaml",
         "roles: [pitr, petr]\naggregates: [203.0.113.0/24, 2001:db8:e::/48]\nrlocs: [192.0.2.40]\n\
-         petr-sources: [{prefix: 203.0.113.0/24}]\nmap-resolvers: [192.0.2.53]\n",
+         petr-sources: [{prefix: 203.0.113.0/24}]\nmap-resolvers: [192.0.2.53]\n\
+         map-versioning: true\n",
     )
     .expect("good");
     let settings = loaded.setup(&host()).expect("fits the box").settings;
     assert_eq!(settings.role, Role::Pxtr);
+    assert!(settings.map_versioning);
     assert!(settings.is_pitr());
     assert_eq!(settings.aggregates.len(), 2);
     assert_eq!(settings.petr_sources.len(), 1);
