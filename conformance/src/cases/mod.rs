@@ -8,3 +8,4 @@ mod mr;
 mod ms;
 mod networks;
 mod one_xtr;
+mod paces;

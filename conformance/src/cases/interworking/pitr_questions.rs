@@ -28,7 +28,7 @@ const NEGATIVE_CACHE: Req = Req::new("rfc6833-4.1-itr-negative-cache");
 const NEGATIVE: Req = Req::new("rfc6832-5.2-pitr-negative");
 const ENCAP: Req = Req::new("rfc6832-5.2-pitr-encap");
 
-const HOST_A: &str = "10.1.0.10";
+pub(super) const HOST_A: &str = "10.1.0.10";
 /// Another host of the same EID-Prefix.
 const HOST_A2: &str = "10.1.0.77";
 /// Hosts that are none, of one negative prefix.
@@ -107,7 +107,11 @@ inventory::submit! {
     }
 }
 
-const fn of_proxy(name: &'static str, kills: &'static [Req], tamper: fn() -> Tamper) -> Sabotage {
+pub(super) const fn of_proxy(
+    name: &'static str,
+    kills: &'static [Req],
+    tamper: fn() -> Tamper,
+) -> Sabotage {
     Sabotage {
         name,
         node: "pxtr",
@@ -143,7 +147,7 @@ fn believes_all() -> Tamper {
 }
 
 /// A Map-Request of the proxy for a host.
-fn is_question(packet: &Seen, eid: &str) -> bool {
+pub(super) fn is_question(packet: &Seen, eid: &str) -> bool {
     packet.sender() == Some("pxtr")
         && packet.map_request().is_some_and(|request| {
             let mut asked = request.records.iter().filter_map(|query| query.prefix());

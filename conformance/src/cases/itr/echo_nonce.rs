@@ -19,7 +19,8 @@ const BOTH_ASK: Req = Req::new("rfc6830-6.3.1-en-both");
 const SWITCH: Req = Req::new("rfc6830-6.3.1-en-switch");
 const N_BIT: Req = Req::new("rfc6830-5.3-n-bit");
 
-const SETTINGS: &str = "{echo-nonce: true, echo-nonce-interval: 1s, rloc-probing: {interval: 1s}}";
+pub(super) const SETTINGS: &str =
+    "{echo-nonce: true, echo-nonce-interval: 1s, rloc-probing: {interval: 1s}}";
 const BOTH: [IpAddr; 2] = [REMOTE, OTHER];
 /// What the remote site asks to be echoed.
 const THEIRS: u32 = 0x00ab_cdef;
@@ -59,7 +60,11 @@ fn remote_site(
 }
 
 /// Says something at each probe until a packet asks for an echo.
-fn until_asked(drive: &Drive, net: &Net, numbers: std::ops::Range<u16>) -> Result<Seen, Stop> {
+pub(super) fn until_asked(
+    drive: &Drive,
+    net: &Net,
+    numbers: std::ops::Range<u16>,
+) -> Result<Seen, Stop> {
     for sequence in numbers {
         let seen = net.say(drive, REMOTE_HOST, sequence)?;
         if seen.data().is_some_and(|(header, _)| header.echo_request) {
