@@ -1,6 +1,7 @@
 //! A lab with a running packet path.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,15 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 pub(crate) fn lab() -> Lab {
     let text = include_str!("topology.yaml");
     let topology = Topology::parse("topology.yaml", text).unwrap();
-    Lab::up(&topology, LabOptions::default()).unwrap()
+    Lab::up(
+        &topology,
+        LabOptions {
+            // The programs that tests start, also where the checkout is below /tmp.
+            visible: vec![PathBuf::from(env!("CARGO_BIN_EXE_xtr-bench"))],
+            ..LabOptions::default()
+        },
+    )
+    .unwrap()
 }
 
 /// Starts a packet path in the lab's router.
