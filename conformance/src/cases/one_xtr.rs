@@ -111,10 +111,23 @@ impl Net {
 
     /// The site's host sends an echo reply, which nobody answers, to a remote EID; waits until it leaves in a tunnel.
     pub(crate) fn say(&self, drive: &Drive, to: IpAddr, sequence: u16) -> Result<Seen, Stop> {
+        self.say_within(drive, to, sequence, SOON)
+    }
+
+    /// As [`say`](Net::say), waiting no longer than this.
+    pub(crate) fn say_within(
+        &self,
+        drive: &Drive,
+        to: IpAddr,
+        sequence: u16,
+        within: Duration,
+    ) -> Result<Seen, Stop> {
         let since = drive.now_ns();
         self.offer(to, sequence)?;
         let what = format!("data packet {sequence} from the site in a tunnel");
-        drive.wait_for(since, &what, SOON, |packet| left(packet) == Some(sequence))
+        drive.wait_for(since, &what, within, |packet| {
+            left(packet) == Some(sequence)
+        })
     }
 
     /// As [`say`](Net::say), without waiting.

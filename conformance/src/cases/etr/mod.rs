@@ -4,6 +4,7 @@ mod changes;
 mod common;
 mod cuts;
 mod decap;
+mod glean;
 mod headers;
 mod hostile;
 mod intervals;
