@@ -28,6 +28,9 @@ pub struct Config {
     /// EID-Prefixes of the sites that a PETR serves; from others nothing is decapsulated (RFC 6832 6.1). Default: all.
     #[serde(default)]
     pub petr_sources: Vec<SourceEntry>,
+    /// Locators of the sites that a PETR serves; from others nothing is decapsulated. Default: all.
+    #[serde(default)]
+    pub petr_locators: Vec<Spanned<Prefix>>,
     /// Path of the admin socket; relative to the file's directory.
     #[serde(default = "default_admin_socket")]
     pub admin_socket: PathBuf,
@@ -181,12 +184,16 @@ fn proxy(source: &Source, config: &Config) -> Result<Proxy, ConfigError> {
             return Err(source.error(aggregate, expected, found));
         }
     }
-    if let Some(entry) = config.petr_sources.first()
-        && !matches!(role, Role::Petr | Role::Pxtr)
-    {
+    let petr = matches!(role, Role::Petr | Role::Pxtr);
+    if let Some(entry) = config.petr_sources.first().filter(|_| !petr) {
         let found = format!("{} without it", entry.prefix.value.0);
         let expected = "`petr-sources` only with the role `petr`";
         return Err(source.error(&entry.prefix, expected, found));
+    }
+    if let Some(entry) = config.petr_locators.first().filter(|_| !petr) {
+        let found = format!("{} without it", entry.value.0);
+        let expected = "`petr-locators` only with the role `petr`";
+        return Err(source.error(entry, expected, found));
     }
     Ok(Proxy {
         role,
@@ -196,6 +203,7 @@ fn proxy(source: &Source, config: &Config) -> Result<Proxy, ConfigError> {
             .iter()
             .map(|entry| EidPrefix::new(entry.instance_id.0, entry.prefix.value.0))
             .collect(),
+        petr_locators: config.petr_locators.iter().map(|l| l.value.0).collect(),
     })
 }
 

@@ -101,6 +101,9 @@ pub struct Config {
     /// Verify and use the mapping that a Map-Request brings along.
     #[serde(default)]
     pub piggyback: bool,
+    /// Bring the mapping of the Source-EID along with Map-Requests.
+    #[serde(default)]
+    pub piggyback_own: bool,
     /// Time between two Map-Replies to one requester in edition 9300: 1s if not given, 1s to 1h.
     #[serde(default)]
     #[schemars(with = "Option<schema::PeriodText>")]
@@ -112,6 +115,9 @@ pub struct Config {
     /// Glean mappings from data packets and Map-Requests, pending verification.
     #[serde(default)]
     pub glean: bool,
+    /// The public-Internet profile of RFC 9300 4.1: N, L, E and V are never set, and never acted on.
+    #[serde(default)]
+    pub public_internet: bool,
     /// Proxy ETRs for what would be forwarded natively.
     #[serde(default)]
     pub use_petr: Vec<RemoteEntry>,

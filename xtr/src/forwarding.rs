@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use lisp::EidPrefix;
 
 pub use counters::{Counter, Counters};
@@ -85,6 +86,10 @@ pub struct Policy {
     pub petr: Option<Arc<LocatorSet>>,
     /// Inner sources that a PETR accepts; empty means all (RFC 6832 6.1).
     pub petr_sources: Vec<EidPrefix>,
+    /// Outer sources that a PETR accepts; empty means all.
+    pub petr_locators: Vec<IpNet>,
+    /// RFC 9300 4.1: nothing in a LISP header but the Instance ID is acted on.
+    pub public_internet: bool,
     /// Send misses to the PETR as well: a site without a mapping system (RFC 6832 6.1).
     pub misses_to_petr: bool,
     /// EIDs behind the kernel's address translation (RFC 6832 7): their way into the site shows only after it.

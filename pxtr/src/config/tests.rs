@@ -74,6 +74,8 @@ fn aggregates_belong_to_a_pitr_and_hold_no_locator() {
     assert!(text.contains("pxtr.yaml:4:5"), "{text}");
     let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\npetr-sources: [{prefix: 10.0.0.0/8}]\n");
     assert!(text.contains("only with the role `petr`"), "{text}");
+    let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\npetr-locators: [192.0.2.0/24]\n");
+    assert!(text.contains("only with the role `petr`"), "{text}");
 }
 
 #[test]

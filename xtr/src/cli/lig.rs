@@ -1,6 +1,7 @@
 //! `xtr lig`: asks the mapping system and shows its answer (RFC 6835).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::output::say;
 use crate::config::Loaded;
-use crate::core::Random;
 use crate::core::show::action_name;
+use crate::core::{Random, Settings};
 use crate::shell::{Host, System};
 
 /// Times that the Map-Resolver is asked.
@@ -23,9 +24,9 @@ const LARGEST: usize = 65_535;
 
 #[derive(Debug, Args)]
 pub(super) struct Lig {
-    /// The EID to ask for, an IPv4 or IPv6 address.
-    eid: IpAddr,
-    /// Its Instance ID.
+    /// The EID to ask for, an IPv4 or IPv6 address; `self` or `self6`: the site's own first EID-Prefix of the family.
+    eid: Asked,
+    /// Its Instance ID; of `self`, the EID-Prefix says it.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1 << 24))]
     instance_id: u32,
     /// Map-Resolver to ask, instead of the configuration's first one.
@@ -37,6 +38,37 @@ pub(super) struct Lig {
     /// As JSON, for programs.
     #[arg(long)]
     json: bool,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Eid(IpAddr),
+    /// "Ligging yourself" (RFC 6835 3.3): the site's own first EID-Prefix.
+    Own {
+        v6: bool,
+    },
+}
+
+impl FromStr for Asked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "self" => Ok(Self::Own { v6: false }),
+            "self6" => Ok(Self::Own { v6: true }),
+            _ => text.parse().map(Self::Eid).map_err(|_| {
+                format!("expected an IPv4 or IPv6 address, `self` or `self6`, found `{text}`")
+            }),
+        }
+    }
+}
+
+/// A Map-Request's EID and Source-EID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Question {
+    eid: EidPrefix,
+    source: Option<IpAddr>,
 }
 
 struct Answer {
@@ -62,11 +94,12 @@ impl Lig {
                 "expected an own locator to be answered at, found none for {family} as {resolver} is"
             ))
         })?;
-        let answer = self.ask(resolver, own)?;
+        let question = self.question(&settings)?;
+        let answer = self.ask(question, resolver, own)?;
         let Some(answer) = answer else {
             return Err(Failure::Findings(format!(
                 "no Map-Reply for {} from {resolver} to {TRIES} Map-Requests",
-                self.eid
+                question.eid
             )));
         };
         if self.json {
@@ -76,7 +109,38 @@ impl Lig {
         }
     }
 
-    fn ask(&self, resolver: IpAddr, own: IpAddr) -> Result<Option<Answer>, Failure> {
+    /// RFC 6835 4.1: of the own EID-Prefix with its host bits zero, which is the Source-EID as well.
+    fn question(&self, settings: &Settings) -> Result<Question, Failure> {
+        let v6 = match self.eid {
+            Asked::Eid(eid) => {
+                return Ok(Question {
+                    eid: EidPrefix::host(self.instance_id, eid),
+                    source: None,
+                });
+            }
+            Asked::Own { v6 } => v6,
+        };
+        let mut own = settings.database.iter().map(|mapping| mapping.prefix);
+        let first = own.find(|own| own.prefix.addr().is_ipv6() == v6);
+        let first = first.ok_or_else(|| {
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            Failure::Usage(format!(
+                "expected an {family} EID-Prefix of the site in `eid-prefixes`, found none"
+            ))
+        })?;
+        let address = first.prefix.network();
+        Ok(Question {
+            eid: EidPrefix::host(first.iid, address),
+            source: Some(address),
+        })
+    }
+
+    fn ask(
+        &self,
+        question: Question,
+        resolver: IpAddr,
+        own: IpAddr,
+    ) -> Result<Option<Answer>, Failure> {
         let failed = |what: &'static str| move |e: std::io::Error| Failure::host(what, e);
         let socket =
             UdpSocket::bind((own, 0)).map_err(failed("binding a UDP port on the own locator"))?;
@@ -93,12 +157,15 @@ impl Lig {
             let request = MapRequest {
                 nonce,
                 itr_rlocs: vec![own.into()],
-                records: vec![EidQuery::new(EidPrefix::host(self.instance_id, self.eid))],
-                source_eid: Address::None,
+                records: vec![EidQuery::new(question.eid)],
+                source_eid: question.source.map_or(Address::None, |source| {
+                    Address::from_eid(question.eid.iid, source)
+                }),
                 ..MapRequest::default()
             };
             let message = ControlMessage::MapRequest(request);
-            let ecm = Ecm::wrap(own, self.eid, port, CONTROL_PORT, 64, &message);
+            let eid = question.eid.prefix.addr();
+            let ecm = Ecm::wrap(own, eid, port, CONTROL_PORT, 64, &message);
             let payload = ControlMessage::Encapsulated(ecm).to_vec();
             let sent = Instant::now();
             socket
@@ -197,5 +264,48 @@ fn name(record: &MapRecord) -> String {
     match record.eid_prefix() {
         Some(prefix) => prefix.to_string(),
         None => format!("{}/{}", record.eid, record.eid_mask_len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: &str = "eid-prefixes:
+  - {prefix: 10.1.0.0/24, instance-id: 7, locators: [{address: 192.0.2.1}]}
+  - {prefix: 10.9.0.0/24, locators: [{address: 192.0.2.1}]}
+";
+
+    fn question(asked: &str) -> Result<Question, Failure> {
+        let host = Host {
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            register_nonce: 0,
+        };
+        let setup = Loaded::parse("xtr.yaml", SITE)
+            .unwrap()
+            .setup(&host)
+            .unwrap();
+        let lig = Lig {
+            eid: asked.parse().unwrap(),
+            instance_id: 3,
+            resolver: None,
+            wait: 2,
+            json: false,
+        };
+        lig.question(&setup.settings)
+    }
+
+    #[test]
+    fn self_is_the_first_own_prefix_with_host_bits_zero() {
+        let own = question("self").unwrap();
+        assert_eq!(own.eid, "[7]10.1.0.0/32".parse().unwrap());
+        assert_eq!(own.source, Some("10.1.0.0".parse().unwrap()));
+        assert!(question("self6").is_err());
+        let other = question("10.2.0.9").unwrap();
+        assert_eq!(
+            (other.eid, other.source),
+            ("[3]10.2.0.9/32".parse().unwrap(), None)
+        );
+        assert!("myself".parse::<Asked>().is_err());
     }
 }

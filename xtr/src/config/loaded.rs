@@ -39,6 +39,8 @@ pub struct Proxy {
     pub aggregates: Vec<IpNet>,
     /// Inner sources that a PETR accepts; empty: all (RFC 6832 6.1).
     pub petr_sources: Vec<EidPrefix>,
+    /// Outer sources that a PETR accepts; empty means all.
+    pub petr_locators: Vec<IpNet>,
 }
 
 impl Loaded {
@@ -132,14 +134,17 @@ impl Loaded {
             echo_nonce: config.echo_nonce,
             echo_nonce_interval: period(&config.echo_nonce_interval, Duration::from_secs(10)),
             piggyback: config.piggyback,
+            piggyback_own: config.piggyback_own,
             map_reply_interval: period(&config.map_reply_interval, Duration::from_secs(1)),
             dynamic_eid_timeout: period(
                 &config.dynamic_eid_timeout,
                 Duration::from_secs(24 * 3600),
             ),
             glean: config.glean,
+            public_internet: config.public_internet,
             petrs: config.use_petr.iter().map(remote_locator).collect(),
             petr_sources: self.proxy.petr_sources.clone(),
+            petr_locators: self.proxy.petr_locators.clone(),
             aggregates: self.proxy.aggregates.clone(),
             translations: self.translations()?,
             misses_to_petr: config.misses_to_petr,
@@ -202,6 +207,7 @@ impl Loaded {
             Duration::from_secs(30 * 24 * 3600),
             "a time from 1s to 30d",
         )?;
+        self.check_public_internet()?;
         let mut eids = EidTable::default();
         for entry in &config.eid_prefixes {
             let prefix = EidPrefix::new(entry.instance_id.0, entry.prefix.value.0);
@@ -224,6 +230,29 @@ impl Loaded {
         self.check_reachable(config.map_servers.iter().map(|s| &s.address), &eids)?;
         self.check_reachable(config.use_petr.iter().map(|petr| &petr.address), &eids)?;
         self.check_static()
+    }
+
+    /// RFC 9300 4.1: what the public Internet could forge is not used there.
+    fn check_public_internet(&self) -> Result<(), ConfigError> {
+        let config = &self.config;
+        let forgeable = [
+            ("glean", config.glean),
+            ("echo-nonce", config.echo_nonce),
+            ("locator-status-bits", config.locator_status_bits),
+            ("map-versioning", config.map_versioning),
+        ];
+        let on = forgeable.iter().find(|(_, on)| *on);
+        match on.filter(|_| config.public_internet) {
+            Some((name, _)) => Err(ConfigError {
+                path: self.source.path.clone(),
+                place: None,
+                expected: "with `public-internet: true`, none of `glean`, `echo-nonce`, `locator-status-bits` and `map-versioning` (RFC 9300 4.1)".into(),
+                found: format!("`{name}: true`"),
+                hint: Some(format!("take out `{name}`, or `public-internet`").into()),
+                snippet: None,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The site's packets name no Instance ID, only a source: where two instances share addresses, nothing tells which of

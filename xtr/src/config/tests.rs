@@ -100,6 +100,21 @@ fn a_box_without_its_locator_is_told() {
 const PAGE: &str = include_str!("../../../docs/xtr.md");
 
 #[test]
+fn the_public_internet_profile_excludes_what_can_be_forged() {
+    let profile = format!("{TWO_SITES}public-internet: true\n");
+    Loaded::parse("xtr.yaml", &profile).unwrap();
+    for key in [
+        "glean",
+        "echo-nonce",
+        "locator-status-bits",
+        "map-versioning",
+    ] {
+        let found = error(&format!("{profile}{key}: true\n"));
+        assert!(found.contains(&format!("`{key}: true`")), "{found}");
+    }
+}
+
+#[test]
 fn the_reference_page_shows_every_key_and_its_example_is_good() {
     let block = PAGE.split("```yaml\n").nth(1).expect("an example");
     let example = block.split("```").next().expect("which ends");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use daemon::Time;
-use lisp::wire::{ControlMessage, Ecm, EidQuery, MapRequest};
+use lisp::wire::{ControlMessage, Ecm, EidQuery, MapRecord, MapRequest};
 use lisp::{Address, CONTROL_PORT, EidPrefix};
 
 use super::event::Port;
@@ -302,8 +302,17 @@ impl Core {
                 }
                 _ => Address::None,
             },
+            map_reply: source_eid
+                .filter(|_| self.settings.piggyback_own && !self.settings.has_foreign_sources())
+                .and_then(|source| self.record_of(question.iid, source)),
             ..self.plain_request(question, nonce)
         }
+    }
+
+    /// The mapping of an own EID, to be brought along (RFC 6830 6.1.3).
+    fn record_of(&self, iid: u32, eid: IpAddr) -> Option<MapRecord> {
+        let (_, local) = self.database.owner(iid, eid)?;
+        Some(self.own_record(&local.mapping))
     }
 
     /// A Map-Request with our ITR-RLOCs and one question, all bits clear.

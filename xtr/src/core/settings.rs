@@ -58,16 +58,22 @@ pub struct Settings {
     pub echo_nonce_interval: Duration,
     /// Whether a mapping that a Map-Request brings along is verified and used (RFC 6830 6.1.3); without, it is ignored.
     pub piggyback: bool,
+    /// Whether Map-Requests bring along the mapping of their Source-EID (M bit, RFC 6830 6.1.3).
+    pub piggyback_own: bool,
     /// Time between two Map-Replies to one requester in RFC 9301 (5.4 recommends 3 s).
     pub map_reply_interval: Duration,
     /// After so much silence a host of a dynamic EID-Prefix counts as gone.
     pub dynamic_eid_timeout: Duration,
     /// Whether mappings are gleaned from data packets and Map-Requests (RFC 6830 6.2).
     pub glean: bool,
+    /// The public-Internet profile of RFC 9300 4.1: nothing in the LISP header of data packets is acted on.
+    pub public_internet: bool,
     /// Proxy ETRs (RFC 6832 6.1): their priorities and weights choose among them.
     pub petrs: Vec<RemoteLocator>,
     /// Inner sources that a PETR accepts; empty means all (RFC 6832 6.1).
     pub petr_sources: Vec<EidPrefix>,
+    /// Outer sources that a PETR accepts; empty means all.
+    pub petr_locators: Vec<IpNet>,
     /// EID aggregates whose traffic a PITR attracts (RFC 6832 5.2).
     pub aggregates: Vec<IpNet>,
     /// Whether misses go to the PETR too: a site without a mapping system (RFC 6832 6.1).

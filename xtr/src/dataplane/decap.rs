@@ -248,7 +248,8 @@ impl Decapsulator {
         let plain = header.nonce.is_none()
             && header.map_version.is_none()
             && header.locator_status.is_none()
-            && tables.policy.petr_sources.is_empty();
+            && tables.policy.petr_sources.is_empty()
+            && tables.policy.petr_locators.is_empty();
         let key = (iid, inner.destination);
         match self.admitted {
             Some((i, destination, onward)) if plain && (i, destination) == key => Ok(onward),
@@ -277,6 +278,11 @@ impl Decapsulator {
         let role = tables.policy.role;
         let Some(local) = tables.local_destination(iid, inner.destination) else {
             if role.decapsulates_foreign_destinations() {
+                let locators = &tables.policy.petr_locators;
+                let sender = &outside.encapsulator;
+                if !locators.is_empty() && !locators.iter().any(|net| net.contains(sender)) {
+                    return Err(Counter::PetrLocator);
+                }
                 let sources = &tables.policy.petr_sources;
                 let known =
                     sources.is_empty() || sources.iter().any(|p| p.contains(iid, inner.source));
@@ -300,7 +306,9 @@ impl Decapsulator {
         if let Some(versions) = versions.filter(|_| outside.header.nonce.is_none()) {
             self.note_versions(tables, iid, inner, outside, local, versions)?;
         }
-        self.note_header(tables, iid, inner, outside);
+        if !tables.policy.public_internet {
+            self.note_header(tables, iid, inner, outside);
+        }
         if local.report_senders
             && self.allow(("sender", iid, outside.encapsulator, local.prefix), 1_000)
         {

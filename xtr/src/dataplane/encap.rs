@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::batch::{Batch, OUTER_ROOM, Outer};
 use super::fragment::fragment;
 use super::icmp::{self, Complaint};
-use super::inner::{Inner, UDP};
+use super::inner::{self, Inner, MOST_HEADERS, UDP};
 use super::limiter::Limiter;
 use super::route::{Fate, fate, header};
 use super::segment::{Plan, complete_checksum};
@@ -267,6 +267,9 @@ impl Encapsulator {
                 };
                 let v6 = destination.rloc.is_ipv6();
                 let packet = &self.arena[at..at + inner.len];
+                if inner::lisp_headers(packet, &inner) >= MOST_HEADERS {
+                    return self.shared.count(Counter::TooManyHeaders);
+                }
                 // RFC 9300 has no section on it: there a flow keeps its source port, and the TTL is copied always.
                 let traced =
                     tables.policy.edition == Edition::Rfc6830 && is_traceroute(packet, &inner);

@@ -2,8 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use lisp::wire::data::DATA_HEADER_LEN;
+
 use super::checksum;
 use crate::forwarding::{Counter, Edition};
+
+/// LISP headers that one packet may have (RFC 6830 4; recommended in RFC 9300 4).
+pub(crate) const MOST_HEADERS: usize = 2;
 
 /// ECN field of the TOS octet or traffic class (RFC 3168 5).
 pub(crate) const ECN_MASK: u8 = 0x03;
@@ -11,6 +16,7 @@ const CONGESTION_EXPERIENCED: u8 = 0x03;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
+const UDP_LEN: usize = 8;
 
 /// The fields of an inner packet that decide about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +153,27 @@ impl Inner {
             && !self.source.is_multicast()
             && !self.destination.is_multicast()
     }
+}
+
+/// LISP headers that a packet carries already, as far as [`MOST_HEADERS`] asks. In a fragment none is looked for.
+pub(crate) fn lisp_headers(packet: &[u8], inner: &Inner) -> usize {
+    let (mut packet, mut inner) = (packet, *inner);
+    let mut count = 0;
+    while count < MOST_HEADERS && inner.protocol == UDP && !inner.fragment {
+        let datagram = &packet[inner.header_len..inner.len];
+        let is_data = datagram.len() >= UDP_LEN + DATA_HEADER_LEN
+            && datagram[2..4] == lisp::DATA_PORT.to_be_bytes();
+        if !is_data {
+            break;
+        }
+        count += 1;
+        packet = &datagram[UDP_LEN + DATA_HEADER_LEN..];
+        match Inner::parse(packet) {
+            Ok(next) => inner = next,
+            Err(_) => break,
+        }
+    }
+    count
 }
 
 fn v4_at(bytes: &[u8], at: usize) -> Ipv4Addr {

@@ -45,6 +45,8 @@ counters! {
     DroppedByAction => "dropped-by-action",
     /// Reached the ITR with a source that is no local EID (RFC 6830 12).
     SourceNotEid => "source-not-local-eid",
+    /// Carries two LISP headers already: it gets no third one (RFC 6830 4).
+    TooManyHeaders => "too-many-lisp-headers",
     /// The kernel's own multicast on the TUN device (listener reports): ignored.
     Housekeeping => "device-housekeeping",
     /// Natively-forward entry met in the packet path: the kernel route had not taken effect yet.
@@ -79,6 +81,8 @@ counters! {
     NoSiteRoute => "no-site-route",
     /// PETR: inner source is no EID of a configured site (RFC 6832 6.1).
     PetrSource => "petr-source",
+    /// PETR: outer source is no locator of a configured site.
+    PetrLocator => "petr-locator",
     /// Map-versions that forbid the packet: newer than ours, older than the mapping that we have, or none of ours to
     /// compare with (RFC 6834 5, RFC 9302 7).
     MapVersion => "map-version",

@@ -41,6 +41,8 @@ fn policy(settings: &Settings) -> Policy {
         role: settings.role,
         petr: None,
         petr_sources: settings.petr_sources.clone(),
+        petr_locators: settings.petr_locators.clone(),
+        public_internet: settings.public_internet,
         misses_to_petr: settings.misses_to_petr,
         translated: private(settings)
             .map(|t| EidPrefix::new(0, t.routable.into()))

@@ -394,6 +394,21 @@ fn a_piggybacked_mapping_is_ignored_unless_configured() {
 }
 
 #[test]
+fn the_own_mapping_is_brought_along_where_configured() {
+    let mut bringing = settings();
+    bringing.piggyback_own = true;
+    let mut bench = Bench::new(bringing);
+    bench.miss("203.0.113.20");
+    let request = bench.requests().remove(0).2;
+    let brought = request.map_reply.expect("M = 1");
+    assert_eq!(brought.eid_prefix(), Some(prefix("10.1.0.0/24")));
+    assert_eq!(brought.locators[0].rloc.ip(), Some(ip(OWN)));
+    let mut bench = Bench::new(settings());
+    bench.miss("203.0.113.20");
+    assert_eq!(bench.requests()[0].2.map_reply, None);
+}
+
+#[test]
 fn nobody_asks_for_multicast_or_link_local_destinations() {
     let mut bench = Bench::new(settings());
     for destination in ["224.0.0.5", "255.255.255.255", "ff02::1", "fe80::1"] {

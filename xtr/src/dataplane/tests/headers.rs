@@ -1,5 +1,5 @@
 use super::super::inner::{
-    Inner, decapsulated_tos, decapsulated_ttl, header_checksum_holds, rewrite,
+    Inner, decapsulated_tos, decapsulated_ttl, header_checksum_holds, lisp_headers, rewrite,
 };
 use super::*;
 use crate::forwarding::Edition;
@@ -133,4 +133,32 @@ fn an_ipv6_flow_label_names_the_flow() {
     other_label[3] = 8;
     assert_eq!(hash(&one), hash(&same_label));
     assert_ne!(hash(&one), hash(&other_label));
+}
+
+/// A LISP data packet in an IPv4 packet to port 4341.
+fn wrapped(packet: &[u8]) -> Vec<u8> {
+    let mut wrapped = Vec::new();
+    let body = [&[0; 8][..], packet].concat();
+    PacketBuilder::ipv4([10, 1, 0, 9], [10, 2, 0, 9], 63)
+        .udp(61_000, lisp::DATA_PORT)
+        .write(&mut wrapped, &body)
+        .unwrap();
+    wrapped
+}
+
+#[test]
+fn lisp_headers_are_counted_up_to_two() {
+    let mut packet = udp4([172, 16, 0, 1], [172, 16, 1, 1], 32, true);
+    for count in [0, 1, 2, 2] {
+        let inner = Inner::parse(&packet).unwrap();
+        assert_eq!(lisp_headers(&packet, &inner), count);
+        packet = wrapped(&packet);
+    }
+    let over_v6 = wrapped(&udp6(8));
+    assert_eq!(lisp_headers(&over_v6, &Inner::parse(&over_v6).unwrap()), 1);
+    let nothing_inside = wrapped(&[]);
+    assert_eq!(
+        lisp_headers(&nothing_inside, &Inner::parse(&nothing_inside).unwrap()),
+        1
+    );
 }
