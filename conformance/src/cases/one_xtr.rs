@@ -182,7 +182,8 @@ impl Net {
     }
 }
 
-fn confirmed(ip: &Ip, lisp: &Lisp) -> Option<Vec<u8>> {
+/// The Map-Notify for a Map-Register that asks for one.
+pub(crate) fn confirmed(ip: &Ip, lisp: &Lisp) -> Option<Vec<u8>> {
     let Lisp::Control { message, .. } = lisp else {
         return None;
     };

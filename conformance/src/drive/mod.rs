@@ -301,6 +301,19 @@ impl<'a> Drive<'a> {
         self.programs.reload(self.lab, node, settings)
     }
 
+    /// Lets a node's program ask the mapping system by hand (RFC 6835), for an EID or for the site's own first EID-Prefix, and
+    /// waits until it has ended. What it prints and how it ends is its own matter.
+    ///
+    /// # Errors
+    /// Its adapter does not know how, or it did not end within `within`.
+    pub fn lig(&self, node: &str, eid: Option<IpAddr>, within: Duration) -> Result<(), Stop> {
+        let what = eid.map_or_else(|| "itself".to_owned(), |eid| eid.to_string());
+        (self.progress)(&format!("{node} to ask the mapping system for {what}"));
+        let command = self.programs.lig_command(node, eid)?;
+        self.lab.exec(node, command, within)?;
+        Ok(())
+    }
+
     /// Whether the program of a node still runs.
     pub fn runs(&self, node: &str) -> bool {
         self.programs.runs(node)

@@ -1,6 +1,7 @@
 //! The programs of a lab: started, made ready, stopped and reloaded as their adapters say.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use harness::process::ProcessHandle;
@@ -239,6 +240,21 @@ impl<'a> Programs<'a> {
         let mut argv = vec![found.path.display().to_string()];
         argv.extend(arguments.iter().cloned());
         Ok(Some(argv))
+    }
+
+    /// The command with which a node's program asks the mapping system, for an EID or for its own prefix (RFC 6835).
+    pub(crate) fn lig_command(&self, node: &str, eid: Option<IpAddr>) -> Result<Vec<String>, Stop> {
+        let entry = self.by_node.get(node);
+        let lig = entry.and_then(|entry| Some((entry, entry.program.lig.as_ref()?)));
+        let (entry, lig) =
+            lig.ok_or_else(|| Stop::Untestable(format!("{node}: its adapter knows no `lig`")))?;
+        let found = Found::of(entry.program)
+            .map_err(|error| Stop::Untestable(format!("{node}: {error}")))?;
+        let arguments = if eid.is_some() { &lig.eid } else { &lig.own };
+        let mut argv = vec![found.path.display().to_string()];
+        argv.extend(arguments.iter().cloned());
+        argv.extend(eid.map(|eid| eid.to_string()));
+        Ok(argv)
     }
 
     pub(crate) fn runs(&self, node: &str) -> bool {

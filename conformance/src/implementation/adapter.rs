@@ -73,6 +73,9 @@ pub struct Program {
     /// Arguments with which it shows something of itself, by name: `map-cache`, `database`, `sites`.
     #[serde(default)]
     pub show: BTreeMap<String, Vec<String>>,
+    /// Arguments with which it asks the mapping system by hand (RFC 6835).
+    #[serde(default)]
+    pub lig: Option<Lig>,
     /// A log file of the node that belongs to the evidence, besides its output. Where there is one, `ready: {log}` looks into
     /// it as well.
     #[serde(default)]
@@ -102,6 +105,16 @@ pub struct Ready {
     /// At the latest after this time; else it is not ready.
     #[serde(default = "ten_seconds")]
     pub within: DurationText,
+}
+
+/// How a program is made to ask the mapping system by hand (RFC 6835).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lig {
+    /// For an EID, which is added as the last argument.
+    pub eid: Vec<String>,
+    /// For the site's own first EID-Prefix (`lig self`).
+    pub own: Vec<String>,
 }
 
 /// How a program is made to read its files again.

@@ -33,6 +33,8 @@ const STRANGER: IpAddr = MAPPING;
 /// An EID of no mapping, whose verification shows that everything before it was seen.
 const FENCE: &str = "10.3.0.10";
 
+/// The second locator's last packet.
+const ONCE_MORE: u16 = 3;
 /// Numbers of the return packets: at once, after the second locator, and until no one leaves any more.
 const AT_ONCE: u16 = 100;
 const AFTER_SECOND: std::ops::Range<u16> = 110..114;
@@ -86,7 +88,7 @@ fn asked_about(frame: &Frame<'_>) -> Option<(IpAddr, u64, u16)> {
     }
 }
 
-/// The second locator's packet becomes the answer that verifies the first one: a box that keeps what it gleaned looks
+/// The second locator's last packet becomes the answer that verifies the first one: a box that keeps what it gleaned looks
 /// the same from outside.
 fn believe_for_ever() -> Tamper {
     let mut question = None;
@@ -101,7 +103,7 @@ fn believe_for_ever() -> Tamper {
         let from = frame.ip().map(|ip| ip.source);
         if let Some((_, nonce, port)) = question
             && from == Some(OTHER)
-            && sequence_of(frame).is_some()
+            && sequence_of(frame) == Some(ONCE_MORE)
         {
             let answer = reply(nonce, vec![mapping(REMOTE_SITE, &[REMOTE])]);
             frame.edit_udp_ports(|ports, payload| {
@@ -134,6 +136,7 @@ fn a_few_seconds(drive: &mut Drive<'_>) -> Result<(), Stop> {
     for sequence in AFTER_SECOND {
         net.say(drive, REMOTE_HOST, sequence)?;
     }
+    net.tunnel((&net.other, OTHER), &plain, REMOTE_HOST, ONCE_MORE)?;
     // Until three in a row do not leave: the entry is gone.
     let each = Duration::from_millis(200);
     let end = gleaned.time_ns() + nanos(A_FEW + seconds(1));
