@@ -6,8 +6,10 @@
 //! ```no_run
 //! fn neighbours_appear() { /* Lab::up, spawn, wait_for, assert */ }
 //!
+//! const TESTS: &[harness::testing::Test] = &[("neighbours_appear", neighbours_appear)];
+//!
 //! fn main() -> std::process::ExitCode {
-//!     harness::testing::main(&[("neighbours_appear", neighbours_appear)], harness::testing::Needs::Labs)
+//!     harness::testing::main(TESTS, harness::testing::Needs::Labs)
 //! }
 //! ```
 
