@@ -65,7 +65,19 @@ pub struct Requests {
     per_prefix: PerKey<EidPrefix>,
     paused: PerKey<EidPrefix>,
     all: Bucket,
-    silent_until: Vec<Time>,
+    /// By their places in the settings.
+    resolvers: Vec<Resolver>,
+}
+
+/// What is known of a Map-Resolver.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resolver {
+    /// Passed over until then because it stayed silent.
+    silent_until: Time,
+    /// When it was asked last.
+    pub last_asked: Option<Time>,
+    /// When a question that it was asked last was answered.
+    pub last_answered: Option<Time>,
 }
 
 impl Requests {
@@ -79,14 +91,14 @@ impl Requests {
             per_prefix: PerKey::new(Duration::from_secs(1), OUTSTANDING),
             paused: PerKey::new(PAUSE, OUTSTANDING),
             all: Bucket::new(settings.map_request_rate, settings.map_request_rate),
-            silent_until: vec![Time::ZERO; settings.map_resolvers.len()],
+            resolvers: vec![Resolver::default(); settings.map_resolvers.len()],
         }
     }
 
     /// Other Map-Resolvers, another rate. Outstanding questions go on.
     pub fn reconfigure(&mut self, settings: &Settings) {
         self.all = Bucket::new(settings.map_request_rate, settings.map_request_rate);
-        self.silent_until = vec![Time::ZERO; settings.map_resolvers.len()];
+        self.resolvers = vec![Resolver::default(); settings.map_resolvers.len()];
     }
 
     /// What was asked with this nonce, and why.
@@ -117,9 +129,12 @@ impl Requests {
 
     /// Whether a Map-Resolver, by its place in the settings, is passed over because it stayed silent.
     pub fn is_silent(&self, resolver: usize, now: Time) -> bool {
-        self.silent_until
-            .get(resolver)
-            .is_some_and(|until| *until > now)
+        self.resolver(resolver).silent_until > now
+    }
+
+    /// What is known of a Map-Resolver, by its place in the settings.
+    pub fn resolver(&self, resolver: usize) -> Resolver {
+        self.resolvers.get(resolver).copied().unwrap_or_default()
     }
 
     fn take(&mut self, id: u64) -> Option<Outstanding> {
@@ -133,9 +148,9 @@ impl Requests {
 
     /// The preferred Map-Resolver that answered lately, or the preferred one if none did.
     fn first_resolver(&self, now: Time) -> usize {
-        self.silent_until
+        self.resolvers
             .iter()
-            .position(|until| *until <= now)
+            .position(|resolver| resolver.silent_until <= now)
             .unwrap_or(0)
     }
 }
@@ -270,6 +285,9 @@ impl Core {
         if let Some(rloc) = direct {
             return self.send_control(Port::Client, rloc, message.to_vec());
         }
+        if let Some(asked) = self.requests.resolvers.get_mut(resolver) {
+            asked.last_asked = Some(self.now);
+        }
         let Some(resolver) = self.settings.map_resolvers.get(resolver).copied() else {
             return;
         };
@@ -359,10 +377,10 @@ impl Core {
             outstanding.tries_here = 0;
             if outstanding.direct.take().is_none() {
                 let silent = outstanding.resolver;
-                if let Some(until) = self.requests.silent_until.get_mut(silent) {
-                    *until = self.now + RESOLVER_REST;
+                if let Some(resolver) = self.requests.resolvers.get_mut(silent) {
+                    resolver.silent_until = self.now + RESOLVER_REST;
                 }
-                outstanding.resolver = (silent + 1) % self.requests.silent_until.len().max(1);
+                outstanding.resolver = (silent + 1) % self.requests.resolvers.len().max(1);
                 self.counters.count("map-resolver-silent");
             }
         }
@@ -396,9 +414,10 @@ impl Core {
         self.timers.cancel(&Timer::Request(id));
         if let Some(answered) = self.requests.take(id)
             && answered.direct.is_none()
-            && let Some(until) = self.requests.silent_until.get_mut(answered.resolver)
+            && let Some(resolver) = self.requests.resolvers.get_mut(answered.resolver)
         {
-            *until = Time::ZERO;
+            resolver.silent_until = Time::ZERO;
+            resolver.last_answered = Some(self.now);
         }
     }
 }

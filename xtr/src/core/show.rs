@@ -148,11 +148,11 @@ pub struct NeighborRow {
     pub address: IpAddr,
     /// `map-server` or `map-resolver`.
     pub role: String,
-    /// `up` (it confirmed), `silent`, `unknown`.
+    /// `up` (it confirmed a registration, or what it was asked was answered), `silent`, `unknown`.
     pub state: String,
-    /// Seconds since the last Map-Register to it.
+    /// Seconds since the last Map-Register or Map-Request to it.
     pub last_sent: Option<u64>,
-    /// Seconds since its last Map-Notify.
+    /// Seconds since its last Map-Notify, or since the last answer to what it was asked, whoever sent that.
     pub last_received: Option<u64>,
 }
 
@@ -366,17 +366,20 @@ impl Core {
             .map_resolvers
             .iter()
             .enumerate()
-            .map(|(index, address)| NeighborRow {
-                address: *address,
-                role: "map-resolver".into(),
-                state: if self.requests.is_silent(index, now) {
-                    "silent"
-                } else {
-                    "unknown"
+            .map(|(index, address)| {
+                let resolver = self.requests.resolver(index);
+                let state = match resolver.last_answered {
+                    _ if self.requests.is_silent(index, now) => "silent",
+                    Some(_) => "up",
+                    None => "unknown",
+                };
+                NeighborRow {
+                    address: *address,
+                    role: "map-resolver".into(),
+                    state: state.into(),
+                    last_sent: resolver.last_asked.map(|at| seconds(now.since(at))),
+                    last_received: resolver.last_answered.map(|at| seconds(now.since(at))),
                 }
-                .into(),
-                last_sent: None,
-                last_received: None,
             });
         servers.chain(resolvers).collect()
     }

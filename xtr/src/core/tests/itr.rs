@@ -117,6 +117,16 @@ fn a_silent_resolver_is_passed_over_and_tried_again_later() {
     let last = bench.requests().pop().unwrap();
     assert_eq!(last.1, ip(RESOLVERS[1]));
     bench.answer(&last.2, vec![to_peer("203.0.113.0/24", 1440)]);
+    let neighbors = bench.core.show_neighbors(bench.now);
+    let shown: Vec<_> = neighbors
+        .iter()
+        .filter(|row| row.role == "map-resolver")
+        .map(|row| (row.state.as_str(), row.last_sent, row.last_received))
+        .collect();
+    assert_eq!(
+        shown[..2],
+        [("silent", Some(4), None), ("up", Some(0), Some(0))]
+    );
     bench.miss("198.18.0.1");
     assert_eq!(
         bench.requests()[0].1,
