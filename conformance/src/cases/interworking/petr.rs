@@ -114,7 +114,7 @@ fn decapsulates(sequence: u16, way: &[&Seen], findings: &mut Findings, requireme
         .iter()
         .find(|packet| packet.receiver() == Some("pxtr") && packet.is_data());
     let Some((arrived, (_, inside))) = arrived.and_then(|p| Some((p, p.data()?))) else {
-        findings.unseen(requirement, format!("echo request {sequence} at the PETR"));
+        findings.unseen(requirement, format!("echo {sequence} at the PETR"));
         return;
     };
     let out = way
@@ -165,6 +165,77 @@ fn outer_source(trace: &Trace, findings: &mut Findings) {
             format!("outer source {SITE}, the ITR's locator"),
             packet.summary(),
         );
+    }
+}
+
+inventory::submit! {
+    Case {
+        id: "rfc6832::s6_1::with_a_petr_the_answer_to_a_legacy_host_returns_through_it",
+        title: "A legacy host reaches the site through the PITR; with `use-petr` the answer returns through the PETR, not by the direct path.",
+        topology: "interworking",
+        settings: &[USE_PETR],
+        roles: &["itr", "petr"],
+        requirements: &[USES_PETR, DECAP],
+        drive: |drive| {
+            drive.registered(&["xtr-a"], seconds(10))?;
+            for sequence in [1, 2] {
+                drive.mark(&format!("ping {sequence} of the legacy host"));
+                drive.ping("legacy", ip(HOST_A), sequence, seconds(2))?;
+            }
+            Ok(())
+        },
+        judges: &[answers_through_petr],
+        sabotages: &[
+            Sabotage {
+                name: "answers natively",
+                node: "xtr-a",
+                links: &["access"],
+                kills: &[USES_PETR],
+                tamper: || edit_outgoing(untunnel),
+            },
+            Sabotage {
+                name: "decapsulates for its own EIDs only",
+                node: "pxtr",
+                links: &["pxtr-internet"],
+                kills: &[DECAP],
+                tamper: || lose_outgoing(is_echo),
+            },
+        ],
+        ..Case::BASE
+    }
+}
+
+fn answers_through_petr(trace: &Trace, findings: &mut Findings) {
+    let mut answered = false;
+    for sequence in [1, 2] {
+        let asked = Ping::Request(sequence).way(trace);
+        let way = Ping::Reply(sequence).way(trace);
+        let by_pitr = asked
+            .iter()
+            .find(|p| p.sender() == Some("pxtr") && p.is_data());
+        let sent = way.first().filter(|p| p.sender() == Some("host-a"));
+        let (Some(by_pitr), Some(sent)) = (by_pitr, sent) else {
+            continue;
+        };
+        answered = true;
+        let tunnel = way.iter().find(|p| p.sender() == Some("xtr-a"));
+        let to_petr = tunnel.is_some_and(|p| p.is_data() && p.destination() == Some(ip(PROXY)));
+        findings.check(
+            USES_PETR,
+            to_petr,
+            [*by_pitr, tunnel.copied().unwrap_or(sent)],
+            format!("the answer encapsulated to the PETR {PROXY}"),
+            format!("{}, back {}", way_text(&asked), way_text(&way)),
+        );
+        decapsulates(sequence, &way, findings, DECAP);
+    }
+    if !answered {
+        for requirement in [USES_PETR, DECAP] {
+            findings.unseen(
+                requirement,
+                "an answer of host-a to what came through the PITR",
+            );
+        }
     }
 }
 

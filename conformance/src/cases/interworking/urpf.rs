@@ -33,13 +33,32 @@ inventory::submit! {
         timeout: seconds(40),
         drive,
         judges: &[dies_natively, passes_encapsulated, kernel_agrees],
-        sabotages: &[Sabotage {
-            name: "forgets the PETR",
-            node: "xtr-a",
-            links: &["access"],
-            kills: &[MOTIVE],
-            tamper: || edit_outgoing(untunnel),
-        }],
+        sabotages: &[
+            Sabotage {
+                name: "forgets the PETR",
+                node: "xtr-a",
+                links: &["access"],
+                kills: &[MOTIVE],
+                tamper: || edit_outgoing(untunnel),
+            },
+            // Nothing that the provider could object to, so it lets it pass.
+            Sabotage {
+                name: "has the provider's address as source without a PETR",
+                node: "xtr-a",
+                links: &["access"],
+                kills: &[MOTIVE],
+                tamper: || edit_outgoing(|frame| {
+                    if frame.ip().is_some_and(|packet| packet.icmp().is_some() && packet.destination == ip(LEGACY)) {
+                        frame.edit_addresses(|header| {
+                            if let lisp::ip::IpHeader::V4(v4) = header {
+                                v4.source = std::net::Ipv4Addr::new(192, 0, 2, 2);
+                            }
+                            true
+                        });
+                    }
+                }),
+            },
+        ],
         ..Case::BASE
     }
 }
