@@ -5,11 +5,13 @@ use lisp::wire::ControlMessage;
 
 use crate::case::Case;
 use crate::cases::common::{lose_outgoing, outgoing, seconds};
+use crate::cases::interworking::smr_lab::cases::sends_on;
 use crate::cases::interworking::smr_lab::ends::{
     NATIVE, RECOVERS, REGISTERS, forwards_natively, recovers,
 };
 use crate::cases::interworking::smr_lab::steps::{
-    KEEP, NO_REPLY, NONCE, REACT, S_BIT, SINGLE, SMR, UNREGISTERED, asks_again, is_told, solicits,
+    AWAY, KEEP, NO_REPLY, NONCE, REACT, S_BIT, SINGLE, SMR, UNREGISTERED, asks_again, is_told,
+    solicits,
 };
 use crate::cases::interworking::smr_lab::{Loss, story};
 use crate::catalogue::Req;
@@ -17,6 +19,7 @@ use crate::sabotage::Sabotage;
 
 const STEPS: &[Req] = &[
     SMR,
+    AWAY,
     NO_REPLY,
     REACT,
     NONCE,
@@ -60,6 +63,13 @@ inventory::submit! {
 }
 
 const SABOTAGES: &[Sabotage] = &[
+    Sabotage {
+        name: "sends on what has no route",
+        node: "xtr-1",
+        links: &["access-1"],
+        kills: &[AWAY],
+        tamper: sends_on,
+    },
     Sabotage {
         name: "swallows the SMR",
         node: "xtr-1",

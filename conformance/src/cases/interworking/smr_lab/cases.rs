@@ -6,7 +6,8 @@ use super::ends::{
     NATIVE, RECOVERS, REGISTERS, USES_PETR, forwards_natively, forwards_to_the_petr, recovers,
 };
 use super::steps::{
-    KEEP, NO_REPLY, NONCE, REACT, S_BIT, SINGLE, SMR, UNREGISTERED, asks_again, is_told, solicits,
+    AWAY, KEEP, NO_REPLY, NONCE, REACT, S_BIT, SINGLE, SMR, UNREGISTERED, asks_again, is_told,
+    solicits,
 };
 use super::{FAMILIES, Loss, OLD, PROXY, Ping, story};
 use crate::case::Case;
@@ -23,7 +24,7 @@ inventory::submit! {
         topology: "smr-lab",
         roles: &["itr", "etr", "ms", "mr"],
         requirements: &[
-            SMR, NO_REPLY, REACT, NONCE, SINGLE, S_BIT, KEEP, UNREGISTERED, NATIVE, REGISTERS, RECOVERS,
+            SMR, AWAY, NO_REPLY, REACT, NONCE, SINGLE, S_BIT, KEEP, UNREGISTERED, NATIVE, REGISTERS, RECOVERS,
         ],
         timeout: seconds(120),
         drive: |drive| story(drive, Loss::Interface),
@@ -56,6 +57,26 @@ inventory::submit! {
                     if again && asked > 2 { PacketFate::Drop } else { PacketFate::Forward }
                 })
             }),
+            of_sender("stays with the silent resolver", &[REACT], || Box::new(|way, frame| {
+                if way == harness::inline::Way::FromVictim && invoked(frame) {
+                    frame.edit_addresses(|header| {
+                        if let lisp::ip::IpHeader::V4(v4) = header
+                            && v4.destination == std::net::Ipv4Addr::new(198, 51, 100, 130)
+                        {
+                            v4.destination = std::net::Ipv4Addr::new(198, 51, 100, 10);
+                        }
+                        true
+                    });
+                }
+                harness::inline::PacketFate::Forward
+            })),
+            Sabotage {
+                name: "sends on what has no route",
+                node: "xtr-1",
+                links: &["access-1"],
+                kills: &[AWAY],
+                tamper: sends_on,
+            },
             of_sender("drops what it should forward natively", &[NATIVE], || edit_incoming(|frame| {
                 frame.edit_control(|message| match message {
                     ControlMessage::MapReply(reply) => {
@@ -116,7 +137,7 @@ inventory::submit! {
         settings: &[("xtr-2", "{use-petr: [{address: 192.0.2.14}]}"), ("pxtr", "on-miss: drop")],
         roles: &["itr", "etr", "ms", "mr"],
         features: &["petr"],
-        requirements: &[SMR, NO_REPLY, REACT, NONCE, SINGLE, S_BIT, KEEP, UNREGISTERED, USES_PETR, REGISTERS, RECOVERS],
+        requirements: &[SMR, AWAY, NO_REPLY, REACT, NONCE, SINGLE, S_BIT, KEEP, UNREGISTERED, USES_PETR, REGISTERS, RECOVERS],
         timeout: seconds(120),
         drive: |drive| story(drive, Loss::Interface),
         judges: &[solicits, asks_again, is_told, forwards_to_the_petr, recovers],
@@ -189,6 +210,39 @@ fn map_request(frame: &Frame<'_>) -> Option<lisp::wire::MapRequest> {
 
 fn invoked(frame: &Frame<'_>) -> bool {
     map_request(frame).is_some_and(|request| request.smr_invoked)
+}
+
+/// The data that arrives while the sender asks goes out again, without its tunnel, in the place of what is sent next.
+pub(in crate::cases) fn sends_on() -> Tamper {
+    let mut arrived: Option<Vec<u8>> = None;
+    Box::new(move |way, frame| {
+        use harness::inline::{PacketFate, Way};
+        let asking = |ping| {
+            let families = FAMILIES.iter();
+            families
+                .map(|f| Ping::Request(f.while_asking()))
+                .any(|p| p == ping)
+        };
+        match way {
+            Way::ToVictim => {
+                if carried(frame).is_some_and(asking) {
+                    let v4 = |inner: &Vec<u8>| inner.first().is_some_and(|octet| octet >> 4 == 4);
+                    arrived = inner(frame).filter(v4).or(arrived.take());
+                }
+            }
+            Way::FromVictim => {
+                if frame
+                    .ip()
+                    .is_some_and(|packet| packet.destination.is_ipv4())
+                    && let Some(inner) = arrived.take()
+                {
+                    frame.octets().truncate(14);
+                    frame.octets().extend(inner);
+                }
+            }
+        }
+        PacketFate::Forward
+    })
 }
 
 /// Each SMR that comes in goes out again as a Map-Reply, in the place of a Map-Request.

@@ -15,6 +15,7 @@ pub(in crate::cases) const NONCE: Req = Req::new("rfc6830-6.6.2-smr-nonce");
 pub(in crate::cases) const SINGLE: Req = Req::new("rfc6830-6.6.2-smr-single-rloc");
 pub(in crate::cases) const S_BIT: Req = Req::new("rfc6830-6.1.2-s-bit");
 pub(in crate::cases) const KEEP: Req = Req::new("rfc6830-6.6.2-smr-keep-cache");
+pub(in crate::cases) const AWAY: Req = Req::new("eidmob01-4.2.4-away-smr");
 pub(in crate::cases) const UNREGISTERED: Req = Req::new("rfc6833-4.3-ms-unregistered");
 
 /// Data that finds no route at xTR 1 makes it solicit a Map-Request from the sender; the SMR itself is not answered.
@@ -27,10 +28,13 @@ pub(in crate::cases) fn solicits(trace: &Trace, findings: &mut Findings) {
                     || Ping::Reply(number).is_tunnelled(packet))
         });
         let Some(void) = void else {
-            findings.unseen(SMR, format!("data for {} at xtr-1", family.prefix));
+            for requirement in [SMR, AWAY] {
+                findings.unseen(requirement, format!("data for {} at xtr-1", family.prefix));
+            }
             continue;
         };
         let smr = family.solicitation(trace);
+        is_away(trace, family, smr, findings);
         let Some((smr, request)) = smr.and_then(|smr| Some((smr, smr.map_request()?))) else {
             findings.broken(SMR, void, "an SMR to the sender", "none");
             findings.unseen(NO_REPLY, "an SMR");
@@ -71,6 +75,33 @@ pub(in crate::cases) fn solicits(trace: &Trace, findings: &mut Findings) {
             ),
         }
     }
+}
+
+/// The prefix is away: data for it leaves xTR 1 by no other way, and makes it solicit the sender.
+fn is_away(trace: &Trace, family: Family, smr: Option<&Seen>, findings: &mut Findings) {
+    let ping = Ping::Request(family.while_asking());
+    let arrived = trace
+        .received_by("xtr-1")
+        .find(|packet| ping.is_tunnelled(packet));
+    let Some(arrived) = arrived else {
+        return match smr {
+            Some(_) => findings.unseen(AWAY, "data at xtr-1 once it has solicited"),
+            None => findings.broken(AWAY, Vec::new(), "an SMR to the sender", "none"),
+        };
+    };
+    let out = trace.sent_by("xtr-1").find(|packet| ping.is_in(packet));
+    let to_sender = smr.is_some_and(|smr| smr.destination() == arrived.source());
+    let evidence: Vec<&Seen> = [smr, Some(arrived), out].into_iter().flatten().collect();
+    findings.check(
+        AWAY,
+        out.is_none() && to_sender,
+        &evidence,
+        format!(
+            "an SMR to the sender of data for {}, and none of that data sent on",
+            family.prefix
+        ),
+        out.map_or("not sent on".to_owned(), Seen::summary),
+    );
 }
 
 /// The Map-Requests of xTR 2 from the SMR to the negative Map-Reply.
