@@ -1,11 +1,29 @@
 # Builds a network with munet: JSON on standard input; says "up MILLISECONDS" and waits for the end of its input.
 import argparse, asyncio, json, logging, os, sys, time
 
-from munet import parser
+from munet import base, parser
 from munet.args import add_launch_args
 from munet.compat import PytestConfig
 
 logging.disable(logging.CRITICAL)
+
+# munet asks `pgrep` for the child of an `nsenter` that it has just started. On few processors that has not forked yet, and
+# munet gives up: the question is put again until there is an answer.
+ask = base.Commander.cmd_raises
+
+
+def ask_until_answered(self, cmd, *args, **kwargs):
+    patience = time.monotonic() + 5
+    while True:
+        try:
+            return ask(self, cmd, *args, **kwargs)
+        except base.CalledProcessError:
+            asks = isinstance(cmd, list) and "pgrep" in os.path.basename(cmd[0])
+            if not asks or time.monotonic() > patience:
+                raise
+
+
+base.Commander.cmd_raises = ask_until_answered
 network = json.loads(sys.stdin.readline())
 rundir = "/tmp/munet"
 os.environ["MUNET_RUNDIR"] = rundir
