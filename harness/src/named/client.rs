@@ -16,7 +16,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::holder::connect;
 use super::protocol::{self, Answer, LinkChange, Request};
-use super::state::{State, remove_directory};
+use super::state::State;
 use super::{Registry, Status, wrong};
 use crate::capture::{Capture, Drops, Interface, Packet, Tap};
 use crate::lab::{Clock, LabError};
@@ -29,6 +29,7 @@ use crate::topology::Topology;
 #[derive(Debug)]
 pub struct NamedLab {
     name: String,
+    registry: Registry,
     directory: PathBuf,
     state: State,
 }
@@ -43,6 +44,7 @@ impl Registry {
         match State::read(&directory) {
             Ok(state) if state.is_alive() => Ok(NamedLab {
                 name: name.to_owned(),
+                registry: self.clone(),
                 directory,
                 state,
             }),
@@ -98,6 +100,12 @@ impl NamedLab {
                 "take the lab down and make it again",
             )
         })
+    }
+
+    /// Whether its holder lives. Unlike [`Registry::open`], which looks for the lab of the calling user, this also works
+    /// for a process that has entered the lab's user namespace.
+    pub fn is_up(&self) -> bool {
+        self.state.is_alive()
     }
 
     fn ask(&self, request: &Request) -> Result<(Answer, Vec<OwnedFd>), LabError> {
@@ -263,8 +271,14 @@ impl NamedLab {
                 large: place.large,
             })
             .collect();
-        let capture = Capture::start(taps, Clock::start(), 256 << 20).map_err(failed)?;
-        Ok(NamedCapture { capture, number: 0 })
+        let clock = Clock::start();
+        let capture = Capture::start(taps, clock, 256 << 20).map_err(failed)?;
+        Ok(NamedCapture {
+            capture,
+            clock,
+            early: Vec::new(),
+            number: 0,
+        })
     }
 
     /// Takes the lab down: programs, namespaces, names. A holder that does not answer is killed, and what it leaves removed.
@@ -275,8 +289,7 @@ impl NamedLab {
         // Opened and looked at again before anything is sent: then it is this holder and no other process.
         let holder = PidFd::open(self.state.holder).ok();
         if !self.state.is_alive() {
-            self.remove();
-            return Ok(());
+            return self.registry.remove(&self.state);
         }
         let asked = self.ask(&Request::Down);
         if let Some(holder) = holder {
@@ -289,13 +302,7 @@ impl NamedLab {
                 let _ = holder.wait(Instant::now() + Duration::from_secs(10));
             }
         }
-        self.remove();
-        Ok(())
-    }
-
-    fn remove(&self) {
-        self.state.remove_names();
-        remove_directory(&self.directory);
+        self.registry.remove(&self.state)
     }
 }
 
@@ -319,6 +326,9 @@ fn enter_user_namespace(namespace: OwnedFd) -> io::Result<()> {
 /// A running capture of a named lab.
 pub struct NamedCapture {
     capture: Capture,
+    clock: Clock,
+    /// Read already, but later than what other rings may still hold.
+    early: Vec<Packet>,
     number: u64,
 }
 
@@ -328,17 +338,30 @@ impl NamedCapture {
         &self.capture.interfaces
     }
 
-    /// The packets since the last call, numbered on. Waits for the first one, at most as long as given.
+    /// The packets since the last call in the order of time, over all calls, numbered on. Waits for the first one, at most
+    /// as long as given.
     pub fn next(&mut self, timeout: Duration) -> Vec<Packet> {
-        self.capture.wait_more(0, Instant::now() + timeout);
-        let packets = self.capture.take();
+        if self.early.is_empty() {
+            self.capture.wait_more(0, Instant::now() + timeout);
+        }
+        // The kernel hands the rings over at different times. What passed until now is complete after catching up; of what
+        // passes meanwhile, some rings have been read and some have not.
+        let until = self.clock.now();
+        self.capture.catch_up();
+        let mut packets = std::mem::take(&mut self.early);
+        packets.extend(self.capture.take());
+        packets.sort_by_key(|packet| packet.time_ns);
+        self.early = packets.split_off(packets.partition_point(|packet| packet.time_ns <= until));
         self.numbered(packets)
     }
 
     /// Ends the capture: the last packets, and what was lost.
     pub fn finish(mut self) -> (Vec<Packet>, Vec<Drops>) {
         let (packets, drops) = self.capture.finish();
-        (self.numbered(packets), drops)
+        let mut all = std::mem::take(&mut self.early);
+        all.extend(packets);
+        all.sort_by_key(|packet| packet.time_ns);
+        (self.numbered(all), drops)
     }
 
     fn numbered(&mut self, mut packets: Vec<Packet>) -> Vec<Packet> {

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,7 +26,8 @@ use crate::topology::Topology;
 /// How long programs may take to end by themselves.
 const STOP: Duration = Duration::from_secs(3);
 
-/// Makes a named lab and returns when it is up and its programs are ready. What crashed labs left is removed first.
+/// Makes a named lab and returns when it is up and its programs are ready. What crashed labs left is removed first. If the
+/// calling process dies before that, the lab is not made.
 ///
 /// Call it while the process has one thread (it forks the holder), as root **without** [`crate::host::enter`], which would
 /// hide the names under /run/netns from everybody else.
@@ -41,27 +41,6 @@ pub fn up(
 ) -> Result<NamedLab, LabError> {
     check(topology, &options)?;
     registry.clean()?;
-    let directory = registry.directory_of(&options.name);
-    // Making the directory is what reserves the name: of two at once, one gets it.
-    match fs::DirBuilder::new().mode(0o700).create(&directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(wrong(
-                format!(
-                    "a lab with the name `{}` is up, or is being made",
-                    options.name
-                ),
-                "choose another name, or take it down first",
-            ));
-        }
-        Err(error) => {
-            return Err(LabError::kernel(
-                format!("making {}", directory.display()),
-                error,
-            ));
-        }
-    }
-    let clean_up = Reservation(&directory);
     let (from_holder, to_parent) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
         .map_err(|e| LabError::kernel("making a pipe", e.into()))?;
     // SAFETY: the process has one thread (checked above), so the child may do what any process may.
@@ -70,7 +49,7 @@ pub fn up(
     {
         ForkResult::Child => {
             drop(from_holder);
-            let code = hold(topology, options, &directory, File::from(to_parent));
+            let code = hold(registry, topology, options, File::from(to_parent));
             std::process::exit(code)
         }
         ForkResult::Parent { .. } => {
@@ -78,18 +57,18 @@ pub fn up(
             let mut report = String::new();
             let read = File::from(from_holder).read_to_string(&mut report);
             match (read, report.split_once(' ')) {
-                (Ok(_), Some(("up", _))) => {
-                    std::mem::forget(clean_up);
-                    registry.open(&options.name)
-                }
+                (Ok(_), Some(("up", _))) => registry.open(&options.name),
                 (_, Some((code, message))) => Err(LabError::Remote {
                     message: message.to_owned(),
                     exit_code: code.parse().unwrap_or(3),
                 }),
-                _ => Err(LabError::Remote {
-                    message: "the holder of the lab died while it made it".to_owned(),
-                    exit_code: 3,
-                }),
+                _ => {
+                    registry.clean()?;
+                    Err(LabError::Remote {
+                        message: "the holder of the lab died while it made it".to_owned(),
+                        exit_code: 3,
+                    })
+                }
             }
         }
     }
@@ -139,18 +118,19 @@ fn check(topology: &Topology, options: &NamedOptions) -> Result<(), LabError> {
 }
 
 /// The life of the holder. Reports "up" or "CODE MESSAGE" to the parent once.
-fn hold(topology: &Topology, options: NamedOptions, directory: &Path, mut parent: File) -> i32 {
-    let made = detach(directory)
-        .map_err(|error| LabError::kernel("detaching the holder", error))
-        .and_then(|()| Holder::make(topology, options, directory));
-    let mut holder = match made {
+fn hold(registry: &Registry, topology: &Topology, options: NamedOptions, mut parent: File) -> i32 {
+    let mut holder = match make(registry, topology, options) {
         Ok(holder) => holder,
         Err(error) => {
             let _ = write!(parent, "{} {error}", error.exit_code());
             return i32::from(error.exit_code());
         }
     };
-    let _ = parent.write_all(b"up .");
+    // Whoever was killed while it waited got no answer, and knows of no lab.
+    if parent.write_all(b"up .").is_err() {
+        holder.down();
+        return 3;
+    }
     drop(parent);
     let result = holder.serve();
     if let Err(error) = &result {
@@ -158,6 +138,21 @@ fn hold(topology: &Topology, options: NamedOptions, directory: &Path, mut parent
     }
     holder.down();
     i32::from(result.is_err())
+}
+
+/// Takes the name and makes the lab; gives the name back if that fails.
+fn make(
+    registry: &Registry,
+    topology: &Topology,
+    options: NamedOptions,
+) -> Result<Holder, LabError> {
+    let state = registry.reserve(&options.name)?;
+    let directory = registry.directory_of(&options.name);
+    let reservation = Reservation(&directory);
+    detach(&directory).map_err(|error| LabError::kernel("detaching the holder", error))?;
+    let holder = Holder::make(topology, options, &directory, state)?;
+    std::mem::forget(reservation);
+    Ok(holder)
 }
 
 /// Leaves session and terminal.
@@ -193,6 +188,7 @@ impl Holder {
         topology: &Topology,
         options: NamedOptions,
         directory: &Path,
+        mut state: State,
     ) -> Result<Holder, LabError> {
         let failed = |what: &str, error: io::Error| LabError::kernel(what.to_owned(), error);
         // Before any thread: the threads inherit it, and the signals come to the descriptor alone.
@@ -221,9 +217,7 @@ impl Holder {
             ..LabOptions::default()
         };
         let lab = Lab::up(topology, lab_options)?;
-        let mut state = State::of_this_process(&options.name)
-            .map_err(|error| failed("reading /proc", error))?;
-        state.names = names(&lab, &options.name)?;
+        state.names = names(&lab, &options.name, names_are_visible)?;
         state
             .write(directory)
             .map_err(|error| failed("writing the state of the lab", error))?;

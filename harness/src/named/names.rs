@@ -12,15 +12,20 @@ use super::state::{Name, State};
 use super::wrong;
 use crate::lab::{Lab, LabError};
 
-/// The names that the namespaces get, with the marks by which they are known again.
-pub(super) fn names(lab: &Lab, name: &str) -> Result<Vec<Name>, LabError> {
+/// The names that the namespaces get, with the marks by which they are known again. If `visible`, the host must not use
+/// them yet: what stands there is somebody else's, and must never be taken for something of this lab.
+pub(super) fn names(lab: &Lab, name: &str, visible: bool) -> Result<Vec<Name>, LabError> {
     let mut names = Vec::new();
     for node in &lab.topology().nodes {
         let namespace = lab.namespace(&node.name)?;
         let metadata = fs::metadata(format!("/proc/self/fd/{}", namespace.as_fd().as_raw_fd()))
             .map_err(|error| LabError::kernel("looking at a namespace", error))?;
+        let path = Path::new("/run/netns").join(format!("{name}-{}", node.name));
+        if visible && fs::symlink_metadata(&path).is_ok() {
+            return Err(taken(&node.name, &path));
+        }
         names.push(Name {
-            path: Path::new("/run/netns").join(format!("{name}-{}", node.name)),
+            path,
             device: metadata.dev(),
             inode: metadata.ino(),
         });
@@ -61,10 +66,7 @@ pub(super) fn give_names(lab: &Lab, state: &State, root: bool) -> Result<bool, L
             .create_new(true)
             .open(&name.path)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => wrong(
-                    format!("{what}: that name is taken"),
-                    "choose another name for the lab, or remove it with `ip netns del`",
-                ),
+                io::ErrorKind::AlreadyExists => taken(&node.name, &name.path),
                 _ => failed(what.clone(), error),
             })?;
         let source = format!(
@@ -81,4 +83,14 @@ pub(super) fn give_names(lab: &Lab, state: &State, root: bool) -> Result<bool, L
         .map_err(|errno| failed(what, errno.into()))?;
     }
     Ok(true)
+}
+
+fn taken(node: &str, path: &Path) -> LabError {
+    wrong(
+        format!(
+            "giving the namespace of `{node}` the name {}: that name is taken",
+            path.display()
+        ),
+        "choose another name for the lab, or remove it with `ip netns del`",
+    )
 }

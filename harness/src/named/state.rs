@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use crate::lab::LabError;
 
 /// The version of `state.json`.
 const FORMAT: u32 = 1;
+
+/// The state file until it is whole.
+const STATE_TO_BE: &str = "state.json.new";
 
 /// Who holds a lab, and what is on the host because of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,7 +64,7 @@ impl State {
 
     /// Written whole or not at all.
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
-        let new = directory.join("state.json.new");
+        let new = directory.join(STATE_TO_BE);
         fs::write(&new, serde_json::to_vec_pretty(self)?)?;
         fs::rename(new, directory.join("state.json"))
     }
@@ -69,6 +73,11 @@ impl State {
     pub(crate) fn is_alive(&self) -> bool {
         boot_id().is_ok_and(|boot| boot == self.boot)
             && start_time(self.holder).is_ok_and(|started| started == self.started)
+    }
+
+    fn is_of_same_holder(&self, other: &State) -> bool {
+        let holder = |state: &State| (state.holder, state.started, state.boot.clone());
+        holder(self) == holder(other)
     }
 
     /// Removes the names from /run/netns: those that are still exactly what was written down.
@@ -179,18 +188,65 @@ impl Registry {
         Ok(names)
     }
 
+    /// The directory itself, locked: names are taken, and what crashed is removed, by one process at a time.
+    fn lock(&self) -> Result<Flock<fs::File>, LabError> {
+        let what = || format!("locking {}", self.directory.display());
+        let directory =
+            fs::File::open(&self.directory).map_err(|error| LabError::kernel(what(), error))?;
+        Flock::lock(directory, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| LabError::kernel(what(), errno.into()))
+    }
+
+    /// Takes a name for the calling process, which becomes the holder of that lab.
+    pub(crate) fn reserve(&self, name: &str) -> Result<State, LabError> {
+        let _locked = self.lock()?;
+        let directory = self.directory_of(name);
+        let failed = |error| LabError::kernel(format!("making {}", directory.display()), error);
+        let state = State::of_this_process(name).map_err(failed)?;
+        match fs::DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(wrong(
+                    format!("a lab with the name `{name}` is up, or is being made"),
+                    "choose another name, or take it down first",
+                ));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        if let Err(error) = state.write(&directory) {
+            remove_directory(&directory);
+            return Err(failed(error));
+        }
+        Ok(state)
+    }
+
+    /// Removes what a holder left, unless the name is another holder's by now.
+    pub(crate) fn remove(&self, state: &State) -> Result<(), LabError> {
+        let _locked = self.lock()?;
+        let directory = self.directory_of(&state.name);
+        if State::read(&directory).is_ok_and(|found| found.is_of_same_holder(state)) {
+            state.remove_names();
+            remove_directory(&directory);
+        }
+        Ok(())
+    }
+
     /// Removes what labs left whose holder has died, and says which those were. Only what is written down in a state, and
     /// still is what was written down, is touched.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn clean(&self) -> Result<Vec<String>, LabError> {
+        let _locked = self.lock()?;
         let failed =
             |error| LabError::kernel(format!("reading {}", self.directory.display()), error);
         let mut cleaned = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let Ok(state) = State::read(&path) else {
+                // Names are taken under the lock: who made this directory died before it had written its state.
+                let _ = fs::remove_file(path.join(STATE_TO_BE));
+                let _ = fs::remove_dir(&path);
                 continue;
             };
             if !state.is_alive() {
@@ -220,12 +276,7 @@ pub(crate) fn remove_directory(directory: &Path) {
     if fs::symlink_metadata(&socket).is_ok_and(|file| file.file_type().is_socket()) {
         let _ = fs::remove_file(socket);
     }
-    for file in [
-        "holder.log",
-        "topology.yaml",
-        "state.json.new",
-        "state.json",
-    ] {
+    for file in ["holder.log", "topology.yaml", STATE_TO_BE, "state.json"] {
         let _ = fs::remove_file(directory.join(file));
     }
     let _ = fs::remove_dir(directory);

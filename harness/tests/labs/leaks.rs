@@ -85,10 +85,7 @@ fn warden() -> ExitCode {
     let mut random = seed;
     let mounts = mounts_here();
     for round in 0..50 {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let moment = Duration::from_micros((random >> 33) % 150_000);
+        let moment = Duration::from_micros(next_random(&mut random) % 150_000);
         let victim_mark = format!("{mark}-{round}");
         let mut child = again("victim", &victim_mark)
             .stdout(Stdio::piped())
@@ -113,6 +110,13 @@ fn warden() -> ExitCode {
     assert_eq!(mounts_here(), mounts);
     println!("clean");
     ExitCode::SUCCESS
+}
+
+pub(crate) fn next_random(random: &mut u64) -> u64 {
+    *random = random
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    *random >> 33
 }
 
 fn kill_at_any_moment_leaves_nothing() {
@@ -141,7 +145,7 @@ fn started(child: &mut Child) {
     assert_eq!(line, "started\n");
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -150,7 +154,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Living processes that carry a mark in their environment.
-fn marked(mark: &str) -> Vec<String> {
+pub(crate) fn marked(mark: &str) -> Vec<String> {
     let needle = format!("HARNESS_TEST_MARK={mark}\0");
     std::fs::read_dir("/proc")
         .unwrap()

@@ -23,6 +23,11 @@ pub(crate) const TESTS: &[crate::Test] = &[
         an_interrupt_takes_a_lab_down_also_twice,
     ),
     (
+        "named::up_killed_at_any_moment_leaves_nothing",
+        up_killed_at_any_moment_leaves_nothing,
+    ),
+    ("named::names_of_others_stay", names_of_others_stay),
+    (
         "named::a_lab_that_does_not_come_up_leaves_nothing",
         a_lab_that_does_not_come_up_leaves_nothing,
     ),
@@ -337,4 +342,73 @@ fn a_lab_that_does_not_come_up_leaves_nothing() {
     );
     assert!(!scratch.0.join(own("fails")).exists());
     assert!(names_of(&own("fails")).is_empty());
+}
+
+/// `up` alone is killed (the holder takes down what it has made), or its holder too (the next command removes what is left).
+fn up_killed_at_any_moment_leaves_nothing() {
+    let scratch = Scratch::new("up-killed");
+    let registry = scratch.registry();
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = seed;
+    let mut interrupted = 0;
+    for round in 0..50 {
+        let name = own(&format!("killed{round}"));
+        let mark = format!("up-killed-{}-{round}", std::process::id());
+        let mut up = crate::leaks::again("named-up", &mark);
+        up.args([scratch.0.to_str().unwrap(), &name, SERVICE]);
+        let null = std::process::Stdio::null;
+        let mut up = up.stdout(null()).stderr(null()).spawn().unwrap();
+        let moment = Duration::from_micros(crate::leaks::next_random(&mut random) % 120_000);
+        std::thread::sleep(moment);
+        if up.try_wait().unwrap().is_some() {
+            // It was faster: this lab is one that stays.
+            registry.open(&name).unwrap().down().unwrap();
+            continue;
+        }
+        interrupted += 1;
+        up.kill().unwrap();
+        if round % 2 == 1 {
+            for pid in crate::leaks::marked(&mark) {
+                let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            }
+        }
+        up.wait().unwrap();
+        let told = registry.open(&name);
+        if round % 2 == 0
+            && let Ok(lab) = told
+            && lab.status().is_ok()
+        {
+            // The answer was on its way already.
+            lab.down().unwrap();
+        }
+        crate::leaks::until(&format!("the end of round {round}"), || {
+            crate::leaks::marked(&mark).is_empty()
+        });
+    }
+    assert!(interrupted > 10, "only {interrupted} were interrupted");
+    registry.clean().unwrap();
+    let left: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    for round in 0..50 {
+        assert_eq!(
+            names_of(&own(&format!("killed{round}"))),
+            Vec::<String>::new()
+        );
+    }
+}
+
+/// A name under /run/netns that somebody else has made is no part of the lab, and stays when the lab is refused.
+fn names_of_others_stay() {
+    let scratch = Scratch::new("others");
+    let foreign = PathBuf::from(format!("/run/netns/{}-b", own("others")));
+    if std::fs::create_dir_all("/run/netns").is_err() || std::fs::write(&foreign, "").is_err() {
+        return; // An ordinary user's names are in the holder's own mount namespace: nobody else's are there.
+    }
+    let (ok, text) = scratch.up(&own("others"), SERVICE);
+    let stays = foreign.exists();
+    std::fs::remove_file(&foreign).unwrap();
+    assert!(!ok && text.contains("that name is taken"), "{text}");
+    assert!(stays);
 }

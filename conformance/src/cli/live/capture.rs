@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use conformance::edition::Edition;
 use conformance::trace::Trace;
-use harness::named::NamedCapture;
+use harness::named::{NamedCapture, NamedLab};
 use harness::pcapng::Writer;
 use harness::{Direction, LabError, Packet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,7 +45,6 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
         find(args.which.lab.as_deref())
             .map_err(of_lab)
             .and_then(|lab| {
-                let name = lab.name().to_owned();
                 // Before the capture's thread exists, which inherits the mask: the signals come to the descriptor alone.
                 let signals = signals().map_err(|error| {
                     of_lab(LabError::Remote {
@@ -66,7 +65,7 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
                 let capture = lab.capture(&args.links).map_err(of_lab)?;
                 let result = match out.take() {
                     Some(file) => Writer::new(file, capture.interfaces()).and_then(|mut writer| {
-                        let counted = follow(&name, capture, &signals, args.count, |packet| {
+                        let counted = follow(&lab, capture, &signals, args.count, |packet| {
                             writer.packet(packet)?;
                             Ok(true)
                         })?;
@@ -75,7 +74,7 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
                     }),
                     None => {
                         let mut start = None;
-                        follow(&name, capture, &signals, args.count, |packet| {
+                        follow(&lab, capture, &signals, args.count, |packet| {
                             Ok(line(packet, &mut start, args.all))
                         })
                     }
@@ -108,7 +107,7 @@ fn signals() -> nix::Result<SignalFd> {
 /// Gives each packet to `take`, until a signal comes, the lab ends, the count is full or `take` returns false. How many
 /// packets, and how many were lost.
 fn follow(
-    lab: &str,
+    lab: &NamedLab,
     mut capture: NamedCapture,
     signals: &SignalFd,
     count: Option<u64>,
@@ -135,7 +134,7 @@ fn follow(
         }
         let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let interrupted = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
-        if interrupted || (quiet && find(Some(lab)).is_err()) {
+        if interrupted || (quiet && !lab.is_up()) {
             let (packets, drops) = capture.finish();
             give(&packets)?;
             return Ok((taken, drops.iter().map(|drop| drop.packets).sum()));
