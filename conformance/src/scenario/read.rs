@@ -96,6 +96,7 @@ pub(super) fn read(
         None => Vec::new(),
     };
     let mut expectations = Vec::new();
+    let problems_before = reader.problems.len();
     for (number, step) in steps.iter().enumerate() {
         if let Action::Ping(_) = step.action
             && let Some(expectation) = reader.answered(number, tree_of_step(&tree, number))
@@ -106,7 +107,8 @@ pub(super) fn read(
     if let Some(tree) = top.get("expectations") {
         expectations.extend(reader.expectations(tree));
     }
-    if expectations.is_empty() {
+    // Expectations that are written but wrong have their own problems already.
+    if expectations.is_empty() && reader.problems.len() == problems_before {
         let at = top.at;
         reader
             .problem(Problem::new(at, "scenario: nothing is expected").hint(

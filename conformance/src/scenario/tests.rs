@@ -179,6 +179,11 @@ fn what_is_wrong_is_said_with_its_place_and_a_hint() {
     let none = "format: 1\nname: x\ntitle: y\ntopology: two-sites\n".to_owned();
     let error = Scenario::parse("s.yaml", &none).unwrap_err().to_string();
     assert!(error.contains("nothing is expected"), "{error}");
+    let wrong = "expectations:\n  - eventually: {within: 5, packet: {type: data}}\n";
+    let error = Scenario::parse("s.yaml", &(none + wrong)).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("s.yaml:6:26"), "{error}");
+    assert!(!error.contains("nothing is expected"), "{error}");
 }
 
 /// Every key that shipped scenarios and the good one use is in the schema, and a key that the reader does not know is not.
