@@ -129,14 +129,16 @@ fn the_reference_page_shows_every_key_and_its_example_is_good() {
         })
         .unwrap();
     // An error about an unknown key lists the known ones.
-    let keys = error("unknown-key: 1");
-    let known: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
-    assert!(known.len() > 20, "{keys}");
-    for key in known.iter().filter(|key| **key != "unknown-key") {
-        assert!(
-            example.contains(&format!("{key}:")),
-            "{key} is not in docs/xtr.md"
-        );
+    for (place, least) in [("unknown-key: 1", 20), ("data-plane: {unknown-key: 1}", 10)] {
+        let keys = error(place);
+        let known: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
+        assert!(known.len() > least, "{keys}");
+        for key in known.iter().filter(|key| **key != "unknown-key") {
+            assert!(
+                example.contains(&format!("{key}:")),
+                "{key} is not in docs/xtr.md"
+            );
+        }
     }
 }
 
