@@ -19,9 +19,9 @@ pub(crate) const OUTER_ROOM: usize = 48;
 
 /// Datagrams that the kernel takes in one message (UDP_MAX_SEGMENTS of older kernels).
 const MAX_SEGMENTS: usize = 64;
-/// Octets of one message: what fits into an IPv4 packet, less its headers.
-const MAX_MESSAGE: usize = 65_000;
-/// Fewer packets than this are not worth a message of their own.
+/// Octets of one message: what fits into an IPv4 packet behind IP and UDP header.
+const MAX_MESSAGE: usize = 65_535 - 28;
+/// Fewer packets than this are not worth a message of their own, unless they continue a flow's earlier message.
 const WORTH_JOINING: usize = 3;
 
 /// The outer header of a packet, as far as it differs between packets.
@@ -44,6 +44,8 @@ struct Message {
     last: usize,
     total: usize,
     packets: u32,
+    /// What did not fit into the flow's message before: bulk, which arrives joined only if it leaves joined.
+    continues: bool,
     /// First packet; the others follow through `Packet::next`.
     head: u32,
     tail: u32,
@@ -100,8 +102,10 @@ impl Batch {
         });
         let family = usize::from(outer.rloc.is_ipv6());
         let open = &mut self.open[family][usize::from(outer.port_index)];
+        let mut continues = false;
         if *open != 0 {
             let message = &mut self.messages[*open as usize - 1];
+            continues = message.outer == outer && message.packets as usize >= WORTH_JOINING;
             let fits = message.outer == outer
                 && message.last == message.segment
                 && length <= message.segment
@@ -122,6 +126,7 @@ impl Batch {
             last: length,
             total: length,
             packets: 1,
+            continues,
             head: at,
             tail: at,
         });
@@ -136,7 +141,8 @@ impl Batch {
         for message in &messages {
             let family = usize::from(message.outer.rloc.is_ipv6());
             self.open[family][usize::from(message.outer.port_index)] = 0;
-            if !self.join || (message.packets as usize) < WORTH_JOINING {
+            let lonely = (message.packets as usize) < WORTH_JOINING && !message.continues;
+            if !self.join || lonely {
                 let source = message.outer.source;
                 if plain_source.is_some_and(|s| s != source) {
                     self.send_plain(plain_source.take(), arena, pool, counters);
@@ -315,5 +321,33 @@ fn write_outer(arena: &mut [u8], packet: &Packet, outer: &Outer) -> u32 {
             ip[24..40].copy_from_slice(&octets(rloc));
             lisp as u32 - 48
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_long_super_packet_leaves_joined_and_in_order() {
+        let outer = Outer {
+            source: IpAddr::from([192, 0, 2, 1]),
+            rloc: IpAddr::from([192, 0, 2, 2]),
+            tos: 0,
+            ttl: 63,
+            port_index: 0,
+            port: 50_000,
+        };
+        let mut batch = Batch::new(1, true);
+        for _ in 0..46 {
+            batch.push(outer, 64..124, 1_000..2_412);
+        }
+        let shape: Vec<(u32, bool)> = batch
+            .messages
+            .iter()
+            .map(|m| (m.packets, m.continues))
+            .collect();
+        assert_eq!(shape, [(44, false), (2, true)]);
+        assert!(batch.messages.iter().all(|m| m.total <= MAX_MESSAGE));
     }
 }

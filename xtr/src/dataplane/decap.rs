@@ -178,10 +178,6 @@ impl Decapsulator {
                 }
                 at = end;
             }
-            if self.coalescer.is_full() {
-                let flushed = self.coalescer.flush(&self.buffers.arena, &mut &self.tun);
-                failed += u64::from(flushed.is_err());
-            }
         }
         drop(tables);
         self.encapsulator.finish();
