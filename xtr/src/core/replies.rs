@@ -91,11 +91,15 @@ impl Core {
 
     /// Local policy about a prefix that a Map-Reply brings.
     fn may_learn(&mut self, prefix: &EidPrefix) -> bool {
+        // What moved away out of an own prefix is somebody else's (EID mobility 4.1.2).
+        let away = self.database.away.longest_match(prefix);
         let own = self
             .database
             .locals
             .longest_match(prefix)
-            .is_some_and(|(own, _)| self.database.is_here(&own));
+            .is_some_and(|(own, _)| {
+                self.database.is_here(&own) && !away.is_some_and(|(away, _)| own.covers(&away))
+            });
         let (v4, v6) = self.settings.minimum_prefix_length;
         let minimum = if prefix.prefix.addr().is_ipv4() {
             v4

@@ -257,6 +257,14 @@ fn a_part_that_is_registered_elsewhere_goes_into_the_away_table() {
     assert!(request.smr);
     assert_eq!(to, ip(PEER));
     assert_eq!(request.records[0].prefix(), Some(prefix("10.1.0.128/25")));
+
+    // Those who stayed reach it as they reach other sites; what did not move stays ours.
+    bench.miss("10.1.0.200");
+    let asked = bench.requests().pop().expect("a miss").2;
+    bench.answer(&asked, vec![to_peer("10.1.0.0/24", 1440)]);
+    assert_eq!(bench.installed("10.1.0.0/24"), None);
+    bench.answer(&asked, vec![to_peer("10.1.0.200/32", 1440)]);
+    assert!(bench.installed("10.1.0.200/32").is_some());
 }
 
 #[test]
