@@ -14,6 +14,7 @@ mod map_version_own;
 mod map_version_source;
 mod map_version_stale;
 mod map_versions;
+mod mobile;
 mod nonces;
 mod notify;
 mod odd_data;

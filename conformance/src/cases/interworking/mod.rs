@@ -4,6 +4,7 @@ mod bgp;
 mod nat;
 mod nat_proxy;
 mod petr;
+mod petr_locators;
 mod petrs;
 mod pitr;
 mod pitr_actions;
