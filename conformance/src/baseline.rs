@@ -40,7 +40,11 @@ impl Baseline {
     /// What is wrong with it, with line and column.
     pub fn load(path: &Path) -> Result<Baseline, String> {
         let wrong = |problem: String| format!("{}: {problem}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            wrong(format!(
+                "{error}\n  hint: a baseline is a YAML text file; --write-baseline FILE makes one"
+            ))
+        })?;
         Baseline::parse(&text).map_err(wrong)
     }
 
@@ -96,8 +100,15 @@ impl Baseline {
     /// The baseline that makes these results as expected, as YAML. Reasons of the present one are kept; new ones say what
     /// was found.
     pub fn written(&self, results: &[CaseResult]) -> String {
-        let failed = results.iter().filter(|result| result.verdict.is_failure());
-        let expected = failed.map(|result| {
+        // A case that was repeated is listed once, with its worst verdict.
+        let mut worst: BTreeMap<&str, &CaseResult> = BTreeMap::new();
+        for result in results.iter().filter(|result| result.verdict.is_failure()) {
+            let listed = worst.entry(&result.id).or_insert(result);
+            if result.verdict > listed.verdict {
+                *listed = result;
+            }
+        }
+        let expected = worst.into_values().map(|result| {
             let known = self
                 .expected
                 .get(&result.id)
@@ -106,7 +117,10 @@ impl Baseline {
                 case: result.id.clone(),
                 verdict: result.verdict,
                 reason: result.requirements.first().map_or_else(
-                    || result.reason.clone().unwrap_or_default(),
+                    || {
+                        let reason = result.reason.clone();
+                        reason.unwrap_or_else(|| format!("was {} when written", result.verdict))
+                    },
                     |worst| format!("{}: {}", worst.id, worst.finding),
                 ),
             })
@@ -156,6 +170,29 @@ mod tests {
             Baseline::parse("format: 1\nexpected: [{case: x, verdict: fail, reason: r}]\n")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn what_is_written_of_a_repeated_case_can_be_read() {
+        let result = CaseResult {
+            id: crate::case::all()[0].id.to_owned(),
+            title: String::new(),
+            verdict: Verdict::Fail,
+            expected: Verdict::Pass,
+            expected_because: None,
+            reason: None,
+            requirements: Vec::new(),
+            expectations: Vec::new(),
+            duration_ms: 0,
+            evidence: None,
+            bundle: None,
+            roles: Vec::new(),
+            sabotage: None,
+        };
+        let mut again = result.clone();
+        let written = Baseline::default().written(&[result.clone(), result]);
+        Baseline::parse(&written).unwrap().apply(&mut again);
+        assert!(again.is_expected());
     }
 
     #[test]

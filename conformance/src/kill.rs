@@ -1,5 +1,7 @@
 //! The kill matrix: which sabotages turned their cases red.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::catalogue;
@@ -30,6 +32,18 @@ pub struct Matrix {
     pub not_asked: Vec<NotAsked>,
     /// Every sabotage that counts.
     pub sabotages: Vec<Kill>,
+    /// What cases judge and no sabotage of theirs turned red.
+    #[serde(default)]
+    pub unproved: Vec<Unproved>,
+}
+
+/// A requirement that a case judges, and that failed under none of the case's sabotages: nothing shows that it can fail there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unproved {
+    /// The case.
+    pub case: String,
+    /// The requirement.
+    pub requirement: String,
 }
 
 /// A sabotage that did not turn its case red.
@@ -137,6 +151,32 @@ pub fn outcome(sabotage: &Sabotage, result: &CaseResult, edition: Edition) -> Ou
     Outcome::Counts(kill, result.reason.clone())
 }
 
+/// What the cases of a matrix judge, the edition asks for, and none of their sabotages turned red.
+pub fn unproved(matrix: &Matrix) -> Vec<Unproved> {
+    let mut cases: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for kill in &matrix.sabotages {
+        let failed = cases.entry(&kill.case).or_default();
+        failed.extend(kill.by.iter().map(String::as_str));
+    }
+    let judged = |id: &str| {
+        let row = catalogue().get(id);
+        row.is_some_and(|row| row.is_judgeable() && matrix.edition.binds(row))
+    };
+    let mut unproved = Vec::new();
+    for (case, failed) in cases {
+        let requirements = crate::case::find(case).map_or(&[][..], |case| case.requirements);
+        let ids = requirements.iter().map(|requirement| requirement.id());
+        unproved.extend(
+            ids.filter(|id| judged(id) && !failed.contains(id))
+                .map(|id| Unproved {
+                    case: case.to_owned(),
+                    requirement: id.to_owned(),
+                }),
+        );
+    }
+    unproved
+}
+
 /// The matrix of all outcomes.
 pub fn matrix(edition: Edition, outcomes: impl IntoIterator<Item = Outcome>) -> Matrix {
     let mut matrix = Matrix {
@@ -147,6 +187,7 @@ pub fn matrix(edition: Edition, outcomes: impl IntoIterator<Item = Outcome>) -> 
         survivors: Vec::new(),
         not_asked: Vec::new(),
         sabotages: Vec::new(),
+        unproved: Vec::new(),
     };
     for outcome in outcomes {
         match outcome {
@@ -167,6 +208,7 @@ pub fn matrix(edition: Edition, outcomes: impl IntoIterator<Item = Outcome>) -> 
             }
         }
     }
+    matrix.unproved = unproved(&matrix);
     matrix
 }
 

@@ -7,5 +7,7 @@ mod itr;
 mod mr;
 mod ms;
 mod networks;
+#[cfg(test)]
+mod often_wrong;
 mod one_xtr;
 mod paces;

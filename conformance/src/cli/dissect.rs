@@ -168,8 +168,13 @@ fn read(args: &Args) -> Result<Vec<Packet>, String> {
         Err(problem) if !path.is_file() => {
             let looks_like_a_path = args.input.contains(['/', '.']);
             return Err(if looks_like_a_path {
+                let found = if path.exists() {
+                    "expected a file, found something else"
+                } else {
+                    "there is no such file"
+                };
                 format!(
-                    "{}: there is no such file\n  hint: give a pcapng or pcap file, or one packet in hex",
+                    "{}: {found}\n  hint: give a pcapng or pcap file, or one packet in hex",
                     args.input
                 )
             } else {

@@ -57,7 +57,11 @@ pub(crate) fn run(args: &Args) -> Exit {
 
 fn judge_file(file: &Path, args: &Args) -> Result<Exit, String> {
     let wrong = |problem: &dyn std::fmt::Display| format!("{}: {problem}", file.display());
-    let octets = std::fs::read(file).map_err(|error| wrong(&error))?;
+    let octets = std::fs::read(file).map_err(|error| {
+        wrong(&format_args!(
+            "{error}\n  hint: give a pcapng or pcap file, or --run and the folder that `lisplab test --out DIR` wrote"
+        ))
+    })?;
     let capture = harness::pcapng::read(&octets).map_err(|error| wrong(&error))?;
     let trace = Trace::from_packets(capture.packets, args.edition);
     let mut found = judging::judge_foreign(&trace, args.strict);

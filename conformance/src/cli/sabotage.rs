@@ -94,6 +94,12 @@ fn table(matrix: &Matrix) -> String {
             );
         }
     }
+    if !matrix.unproved.is_empty() {
+        let _ = writeln!(text, "\njudged, and turned red by no sabotage of the case:");
+        for unproved in &matrix.unproved {
+            let _ = writeln!(text, "  {:<70} {}", unproved.case, unproved.requirement);
+        }
+    }
     let _ = writeln!(
         text,
         "\n{} of {} sabotages killed under edition {}{}",

@@ -104,8 +104,8 @@ pub(crate) struct How {
     #[arg(long)]
     strict: bool,
     /// Cases at a time.
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
     /// Seed of everything random.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -147,7 +147,7 @@ impl How {
             jobs: if self.keep {
                 1
             } else {
-                self.jobs.unwrap_or_else(default_jobs)
+                self.jobs.map_or_else(default_jobs, usize::from)
             },
             keep: self.keep,
             bundles: true,

@@ -58,7 +58,10 @@ pub fn read(file: &[u8]) -> Result<CaptureFile, CaptureFileError> {
         [0xa1, 0xb2, 0x3c, 0x4d] => pcap(file, false, 1),
         _ => Err(error(
             0,
-            format!("expected a capture file, found one that begins with {magic:02x?}"),
+            format!(
+                "expected a capture file, found one that begins with {:02x} {:02x} {:02x} {:02x}",
+                magic[0], magic[1], magic[2], magic[3]
+            ),
             FOREIGN,
         )),
     }
