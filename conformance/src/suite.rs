@@ -81,3 +81,39 @@ pub fn coverage() -> Coverage {
         crate::invariants::ids().map(crate::catalogue::Req::id),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    /// The table of the README, as the suite counts.
+    fn table() -> String {
+        let mut table = String::from(
+            "| tier | judgeable | judged by a case | by an invariant alone | excluded, with the reason | not yet |\n\
+             |---|--:|--:|--:|--:|--:|\n",
+        );
+        for (tier, figures) in super::coverage().tiers {
+            let open = figures.judgeable - figures.covered - figures.excluded;
+            let _ = writeln!(
+                table,
+                "| {tier} | {} | {} | {} | {} | {open} |",
+                figures.judgeable, figures.by_case, figures.by_invariant, figures.excluded
+            );
+        }
+        let cases = crate::case::all();
+        let sabotages: usize = cases.iter().map(|case| case.sabotages.len()).sum();
+        let _ = writeln!(table, "\n{} cases, {sabotages} sabotages.", cases.len());
+        table
+    }
+
+    #[test]
+    fn the_readme_shows_the_figures_of_the_suite() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let table = table();
+        assert!(
+            readme.contains(&table),
+            "README.md, section \"What is judged\": expected this text:\n\n{table}"
+        );
+    }
+}
