@@ -94,7 +94,11 @@ pub fn registrations(registrations: &[RegistrationView]) -> String {
         );
         text.push_str(&locators(&registration.locators, 2).to_string());
         for etr in &registration.etrs {
-            push(&mut text, format_args!("{}", etr_lines(etr)));
+            text.push_str(&etr_lines(etr));
+            // What it registered itself, where the set that holds is made of several or of another's.
+            if etr.locators != registration.locators {
+                text.push_str(&locators(&etr.locators, 4).to_string());
+            }
         }
     }
     text
@@ -140,8 +144,9 @@ fn etr_lines(etr: &EtrView) -> String {
         format!("key ID {} {}", key.key_id, key.algorithm)
     });
     let mut text = format!(
-        "  ETR {}  up {}, last {}, expires {}, {key}, nonce {}\n",
+        "  ETR {}  TTL {} min, up {}, last {}, expires {}, {key}, nonce {}\n",
         etr.source,
+        etr.ttl,
         ago(Some(etr.first_registered)),
         ago(Some(etr.last_registered)),
         ago(etr.expires),

@@ -211,6 +211,9 @@ fn registers_answers_and_shows() {
     assert_eq!(site["registered"], 1);
     assert_eq!(site["last-registered-by"], "127.80.1.2");
     assert_eq!(site["counters"]["proxy-replies"], 1);
+    // What never happened is told as well.
+    assert_eq!(site["counters"]["authentication-failures"], 0);
+    assert_eq!(site["counters"]["locator-mismatches"], 0);
     assert_eq!(daemon.show(&["requests"])["proxy-replies"], 1);
     let text = String::from_utf8(daemon.command(&["show", "sites", "a"]).stdout).unwrap();
     assert!(text.contains("192.0.2.1  up     1/100"), "{text}");

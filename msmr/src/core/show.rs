@@ -8,7 +8,7 @@ use lisp::wire::Locator;
 use serde::{Deserialize, Serialize};
 
 use super::registration::{Etr, Registration};
-use super::site::Site;
+use super::site::{Site, SiteEvent};
 use super::{Configured, Core, Event};
 
 /// A site.
@@ -31,7 +31,7 @@ pub struct SiteView {
     pub keys: Vec<KeyView>,
     /// Where locators may lie; anywhere when empty.
     pub allowed_locators: Vec<String>,
-    /// What was counted, by reason.
+    /// What was counted, by reason, also what never happened.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -261,10 +261,9 @@ impl Core {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            counters: site
-                .counters
+            counters: SiteEvent::ALL
                 .iter()
-                .map(|(event, number)| (event.to_string(), number))
+                .map(|&event| (event.to_string(), site.counters.get(event)))
                 .collect(),
         }
     }

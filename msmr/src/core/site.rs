@@ -218,6 +218,26 @@ pub enum SiteEvent {
     NegativeReplies,
 }
 
+impl SiteEvent {
+    /// Every reason, in the order above.
+    pub const ALL: [SiteEvent; 14] = [
+        SiteEvent::MapRegisters,
+        SiteEvent::AuthenticationFailures,
+        SiteEvent::Replays,
+        SiteEvent::OldVersions,
+        SiteEvent::LocatorMismatches,
+        SiteEvent::PrefixRefusals,
+        SiteEvent::LimitRefusals,
+        SiteEvent::MapNotifies,
+        SiteEvent::MoveNotifies,
+        SiteEvent::Expirations,
+        SiteEvent::Withdrawals,
+        SiteEvent::Forwarded,
+        SiteEvent::ProxyReplies,
+        SiteEvent::NegativeReplies,
+    ];
+}
+
 impl std::fmt::Display for SiteEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         serde::Serialize::serialize(self, f)
