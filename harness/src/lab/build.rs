@@ -498,6 +498,14 @@ fn set_sysctls(node: &Node, late: bool) -> Result<bool, LabError> {
         match std::fs::write(format!("/proc/sys/{path}"), value) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && !late => complete = false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LabError::Unsupported {
+                    what: format!("node `{}`: this kernel has no setting {name}", node.name),
+                    remedy: "correct its name (`sysctl -a` lists those there are; an interface of the node must be \
+                             spelled as in the topology), or load the kernel module that brings it"
+                        .to_owned(),
+                });
+            }
             Err(error) => {
                 let what = format!("node `{}`: setting {name} to {value:?}", node.name);
                 return Err(LabError::kernel(what, error));

@@ -12,6 +12,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ),
     ("lab::offloads_are_off", offloads_are_off),
     (
+        "lab::an_unknown_setting_is_named_with_a_hint",
+        an_unknown_setting_is_named_with_a_hint,
+    ),
+    (
         "lab::programs_live_in_their_node",
         programs_live_in_their_node,
     ),
@@ -88,6 +92,19 @@ fn offloads_are_off() {
         "tx-udp-segmentation",
     ] {
         assert!(text.contains(&format!("{name}: off")), "{text}");
+    }
+}
+
+fn an_unknown_setting_is_named_with_a_hint() {
+    let text =
+        "format: 1\nname: t\nnodes: {a: {kind: host, sysctls: {net.ipv4.no_such_thing: '1'}}}\n";
+    let topology = Topology::parse("t.yaml", text).unwrap_or_else(|error| panic!("{error}"));
+    let error = match Lab::up(&topology, LabOptions::default()) {
+        Ok(_) => panic!("a lab with an unknown setting"),
+        Err(error) => error.to_string(),
+    };
+    for part in ["node `a`", "net.ipv4.no_such_thing", "hint:", "sysctl -a"] {
+        assert!(error.contains(part), "{part} in {error}");
     }
 }
 
