@@ -107,7 +107,9 @@ fn build(programs: &[&str]) -> Build {
     if !target.join("CACHEDIR.TAG").is_file() {
         return Build::NotHere;
     }
-    if super::fresh::up_to_date(&folder, checkout, programs.iter().copied()) {
+    // The crate's folder has its name.
+    let own = env!("CARGO_PKG_NAME");
+    if super::fresh::up_to_date(&folder, checkout, own, programs.iter().copied()) {
         return Build::Done;
     }
     let stamp = std::env::var_os("NEXTEST_RUN_ID").map(|run| {
