@@ -5,38 +5,50 @@ use std::ops::{Add, AddAssign, Sub};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, as the time since the origin of a [`Clock`] (or of a simulation). Monotonic; never a wall clock.
+///
+/// It counts nanoseconds in 64 bits, which last for 584 years: tables hold many of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Time(Duration);
+pub struct Time(u64);
 
 impl Time {
     /// The origin.
-    pub const ZERO: Time = Time(Duration::ZERO);
+    pub const ZERO: Time = Time(0);
     /// Later than every moment that happens.
-    pub const NEVER: Time = Time(Duration::MAX);
+    pub const NEVER: Time = Time(u64::MAX);
 
-    /// The moment `since_origin` after the origin.
+    /// The moment `since_origin` after the origin; [`Time::NEVER`] from 584 years on.
     pub const fn from_origin(since_origin: Duration) -> Self {
-        Self(since_origin)
+        Self(nanos(since_origin))
     }
 
     /// The moment `seconds` after the origin.
     pub const fn from_secs(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
+        Self::from_origin(Duration::from_secs(seconds))
     }
 
     /// The moment `milliseconds` after the origin.
     pub const fn from_millis(milliseconds: u64) -> Self {
-        Self(Duration::from_millis(milliseconds))
+        Self::from_origin(Duration::from_millis(milliseconds))
     }
 
     /// Distance from the origin.
     pub const fn since_origin(self) -> Duration {
-        self.0
+        Duration::from_nanos(self.0)
     }
 
     /// Time passed since `earlier`; zero when `earlier` is later.
     pub const fn since(self, earlier: Time) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Nanoseconds of a duration, at most as many as fit.
+const fn nanos(duration: Duration) -> u64 {
+    let nanos = duration.as_nanos();
+    if nanos > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        nanos as u64
     }
 }
 
@@ -45,7 +57,7 @@ impl Add<Duration> for Time {
 
     /// Saturates at [`Time::NEVER`].
     fn add(self, distance: Duration) -> Time {
-        Time(self.0.saturating_add(distance))
+        Time(self.0.saturating_add(nanos(distance)))
     }
 }
 
@@ -60,13 +72,13 @@ impl Sub<Duration> for Time {
 
     /// Saturates at [`Time::ZERO`].
     fn sub(self, distance: Duration) -> Time {
-        Time(self.0.saturating_sub(distance))
+        Time(self.0.saturating_sub(nanos(distance)))
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}s", self.0.as_secs_f64())
+        write!(f, "{:.3}s", self.since_origin().as_secs_f64())
     }
 }
 
@@ -101,14 +113,14 @@ impl Clock {
 
     /// The monotonic time since the origin.
     pub fn now(&self) -> Time {
-        Time(self.origin.elapsed() + self.offset)
+        Time::from_origin(self.origin.elapsed() + self.offset)
     }
 
     /// The wall-clock time of a moment, for people and for state that outlives the process. It does not follow later
     /// steps of the wall clock.
     pub fn wall(&self, time: Time) -> SystemTime {
         self.origin_wall
-            .checked_add(time.0)
+            .checked_add(time.since_origin())
             .unwrap_or(self.origin_wall)
     }
 
@@ -142,6 +154,7 @@ mod tests {
     #[test]
     fn time_saturates_instead_of_overflowing() {
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
+        assert_eq!(Time::from_secs(u64::MAX), Time::NEVER);
         assert_eq!(Time::from_secs(1).since(Time::from_secs(2)), Duration::ZERO);
         assert_eq!(Time::from_secs(1) - Duration::from_secs(2), Time::ZERO);
     }

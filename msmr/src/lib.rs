@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod config;
 pub mod core;
+pub mod memory;
 mod shell;
 pub mod show;
 mod state;

@@ -12,6 +12,9 @@ use msmr::{config, show};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+#[global_allocator]
+static MEMORY: msmr::memory::LargePages = msmr::memory::LargePages;
+
 /// LISP Map-Server and Map-Resolver (RFC 6833, RFC 9301).
 ///
 /// Exit codes: 0 as expected, 2 wrong usage or input, 3 the host cannot do it.

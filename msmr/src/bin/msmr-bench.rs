@@ -7,6 +7,9 @@ use clap::Parser;
 use daemon::{Failure, exit};
 use msmr::bench::{Options, run};
 
+#[global_allocator]
+static MEMORY: msmr::memory::LargePages = msmr::memory::LargePages;
+
 /// Measures the Map-Server next to a bare UDP echo of the same size and batching, in a network namespace of its own, and
 /// prints the result as JSON.
 #[derive(Debug, Parser)]

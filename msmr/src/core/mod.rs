@@ -1,6 +1,7 @@
 //! The Map-Server and Map-Resolver as a state machine: datagrams, timers and configuration in, with the time given;
 //! datagrams to send and state to keep out. It opens no socket, reads no clock and draws no randomness of its own.
 
+mod index;
 mod limit;
 mod notify;
 mod register;
@@ -10,6 +11,7 @@ pub mod show;
 pub mod site;
 mod stored;
 mod table;
+mod warm;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -178,7 +180,8 @@ impl fmt::Display for Event {
 #[derive(Debug, Default)]
 struct Known {
     configured: Option<Configured>,
-    registration: Option<Box<Registration>>,
+    /// Here and not in a box: one access to memory less for each message.
+    registration: Option<Registration>,
 }
 
 impl Known {
@@ -189,12 +192,16 @@ impl Known {
 
 #[derive(Debug)]
 enum Configured {
-    Site {
-        site: u32,
-        accept_more_specifics: bool,
-        deny: bool,
-    },
+    Site { site: u32, deny: bool },
     Remote(Box<Remote>),
+}
+
+/// What may be registered in a configured prefix.
+#[derive(Debug, Clone, Copy)]
+struct Permitted {
+    site: u32,
+    accept_more_specifics: bool,
+    deny: bool,
 }
 
 /// Map-Servers that serve a prefix, taking turns.
@@ -211,6 +218,9 @@ pub struct Core {
     families: Families,
     sites: Sites,
     known: EidTable<Known>,
+    /// The sites' configured prefixes alone: often few beside what is registered in them, so that a Map-Register finds its
+    /// site in memory that is near.
+    permitted: EidTable<Permitted>,
     aggregates: EidTable<()>,
     registrations: usize,
     /// Whether policy denies any prefix; else nobody has to look.
@@ -238,6 +248,7 @@ impl Core {
             families,
             sites: Sites::default(),
             known: EidTable::default(),
+            permitted: EidTable::default(),
             aggregates: EidTable::default(),
             registrations: 0,
             any_denied: false,
@@ -301,9 +312,14 @@ impl Core {
         for prefix in &prefixes {
             self.known.get_or_default(&prefix.prefix).configured = Some(Configured::Site {
                 site: number,
-                accept_more_specifics: prefix.accept_more_specifics,
                 deny: prefix.deny,
             });
+            let permitted = Permitted {
+                site: number,
+                accept_more_specifics: prefix.accept_more_specifics,
+                deny: prefix.deny,
+            };
+            self.permitted.insert(&prefix.prefix, permitted);
         }
         for prefix in &prefixes {
             self.drop_unallowed(number, &prefix.prefix);
@@ -483,7 +499,7 @@ impl Core {
             let etrs = std::mem::take(&mut registration.etrs);
             if let Some(journal) = &mut self.journal {
                 for etr in &etrs {
-                    journal.gone(prefix, &etr.id);
+                    journal.gone(prefix, &etr.id());
                 }
             }
             self.after_removal(prefix);
@@ -511,6 +527,7 @@ impl Core {
                 if known.is_empty() {
                     self.known.remove(prefix);
                 }
+                self.permitted.remove(prefix);
             }
         }
         self.drop_unallowed(number, prefix);
@@ -555,19 +572,9 @@ impl Core {
 
     /// The site that may register `prefix`, and whether it is a more-specific of what is configured.
     fn permission(&self, prefix: &EidPrefix) -> Option<(u32, bool)> {
-        let is_site = |known: &Known| matches!(known.configured, Some(Configured::Site { .. }));
-        let (configured, known) = self.known.longest_match_where(prefix, is_site)?;
-        match &known.configured {
-            Some(Configured::Site {
-                site,
-                accept_more_specifics,
-                ..
-            }) => {
-                let exact = configured == *prefix;
-                (exact || *accept_more_specifics).then_some((*site, !exact))
-            }
-            _ => None,
-        }
+        let (configured, permitted) = self.permitted.longest_match(prefix)?;
+        let exact = configured == *prefix;
+        (exact || permitted.accept_more_specifics).then_some((permitted.site, !exact))
     }
 
     fn set_remotes(&mut self, config: &Config) {

@@ -157,13 +157,8 @@ impl Core {
 
     /// The site of the longest configured prefix around `prefix`, allowed or not.
     fn permission_any(&self, prefix: &EidPrefix) -> Option<u32> {
-        use super::{Configured, Known};
-        let is_site = |known: &Known| matches!(known.configured, Some(Configured::Site { .. }));
-        let (_, known) = self.known.longest_match_where(prefix, is_site)?;
-        match known.configured {
-            Some(Configured::Site { site, .. }) => Some(site),
-            _ => None,
-        }
+        let (_, permitted) = self.permitted.longest_match(prefix)?;
+        Some(permitted.site)
     }
 
     /// RFC 9301 5.6: the nonce must be greater than the last of this xTR and key. RFC 6833 6 knows no such protection.
@@ -197,7 +192,7 @@ impl Core {
                 let registration = self.known.get(&prefix)?.registration.as_ref()?;
                 let shared = !register.merge && self.known.get(&prefix)?.configured.is_some();
                 let last = registration.etrs.last().filter(|etr| shared && !etr.merge);
-                let own = registration.etrs.iter().find(|etr| etr.id == *id);
+                let own = registration.etrs.iter().find(|etr| etr.id() == *id);
                 last.or(own).map(|etr| etr.map_version)
             });
             registered.is_some_and(|version| is_older(record.map_version, version))
@@ -260,7 +255,7 @@ impl Core {
             }
             Some(registration) => {
                 registration.etrs.len() >= limits.etrs_per_prefix
-                    && !registration.etrs.iter().any(|etr| etr.id == authentic.id)
+                    && !registration.etrs.iter().any(|etr| etr.id() == authentic.id)
             }
         };
         if full {
@@ -274,7 +269,6 @@ impl Core {
             .registration_timeout
             .unwrap_or(self.config.registration_timeout);
         let etr = Etr {
-            id: authentic.id,
             source: datagram.source.ip(),
             asked: datagram.destination,
             first: now,
@@ -305,7 +299,7 @@ impl Core {
         }
         let registration = known
             .registration
-            .get_or_insert_with(|| Box::new(Registration::new(number)));
+            .get_or_insert_with(|| Registration::new(number));
         if let Some(journal) = &mut self.journal {
             journal.etr(&prefix, &site.config.name, &etr);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use daemon::Time;
 use lisp::wire::{Action, Locator, MapRecord, XtrSiteId};
 use lisp::{Address, EidPrefix};
+use smallvec::SmallVec;
 
 /// What tells ETRs of one prefix apart: the xTR-ID where one is sent, otherwise the source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,8 +20,6 @@ pub enum EtrId {
 /// One ETR's registration of one prefix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Etr {
-    /// Who.
-    pub id: EtrId,
     /// Where its last Map-Register came from.
     pub source: IpAddr,
     /// Our address that it was sent to.
@@ -57,6 +56,19 @@ pub struct Etr {
     pub locators: Arc<[Locator]>,
 }
 
+/// ETRs of one prefix. Most prefixes have one, which takes no memory of its own.
+pub(crate) type Etrs = SmallVec<[Etr; 1]>;
+
+impl Etr {
+    /// Who.
+    pub fn id(&self) -> EtrId {
+        match &self.ids {
+            Some(ids) => EtrId::Xtr(ids.xtr_id),
+            None => EtrId::Address(self.source),
+        }
+    }
+}
+
 /// All registrations of one prefix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
@@ -67,7 +79,7 @@ pub struct Registration {
     /// When the expiry timer looks at it next.
     pub(crate) scheduled: Time,
     /// In the order of their last Map-Register: the latest is last.
-    pub(crate) etrs: Vec<Etr>,
+    pub(crate) etrs: Etrs,
 }
 
 /// What a new registration did to those before it.
@@ -83,15 +95,14 @@ impl Registration {
             site,
             turn: 0,
             scheduled: Time::NEVER,
-            // Most prefixes have one ETR; a growing vector would start with room for four.
-            etrs: Vec::with_capacity(1),
+            etrs: Etrs::new(),
         }
     }
 
     /// Takes in a registration. `dynamic`: the prefix is not configured itself (a mobile EID), so that it has one place.
     pub(crate) fn register(&mut self, mut etr: Etr, dynamic: bool) -> Change {
-        let before = self.etrs.iter().position(|known| known.id == etr.id);
-        let latest = self.etrs.last().map(|etr| etr.id);
+        let before = self.etrs.iter().position(|known| known.id() == etr.id());
+        let latest = self.etrs.last().map(Etr::id);
         if let Some(index) = before {
             let old = self.etrs.remove(index);
             etr.first = old.first;
@@ -105,9 +116,9 @@ impl Registration {
             // serves the site together with it and stays; another one has lost the EID.
             let leaves = |known: &Etr| !known.merge && !shares_locator(known, &etr);
             if dynamic {
-                moved_from = self.etrs.extract_if(.., |known| leaves(known)).collect();
+                moved_from = take_out(&mut self.etrs, leaves);
             } else {
-                let previous = self.etrs.last().filter(|known| latest == Some(known.id));
+                let previous = self.etrs.last().filter(|known| latest == Some(known.id()));
                 moved_from.extend(previous.filter(|known| leaves(known)).cloned());
             }
         }
@@ -117,13 +128,13 @@ impl Registration {
 
     /// Takes one ETR's registration out.
     pub(crate) fn remove(&mut self, id: &EtrId) -> Option<Etr> {
-        let index = self.etrs.iter().position(|etr| etr.id == *id)?;
+        let index = self.etrs.iter().position(|etr| etr.id() == *id)?;
         Some(self.etrs.remove(index))
     }
 
     /// Takes out what has timed out.
     pub(crate) fn expire(&mut self, now: Time) -> Vec<Etr> {
-        self.etrs.extract_if(.., |etr| etr.expires <= now).collect()
+        take_out(&mut self.etrs, |etr| etr.expires <= now)
     }
 
     /// The ETRs whose registrations make the mapping: those that asked for merging when the latest did, otherwise the
@@ -132,7 +143,7 @@ impl Registration {
         let latest = self.etrs.last();
         self.etrs.iter().filter(move |etr| match latest {
             Some(latest) if latest.merge => etr.merge,
-            Some(latest) => etr.id == latest.id || shares_locator(etr, latest),
+            Some(latest) => etr.id() == latest.id() || shares_locator(etr, latest),
             None => false,
         })
     }
@@ -217,6 +228,20 @@ impl Registration {
     }
 }
 
+/// Takes out the ETRs for which `leaves` holds; the others keep their order.
+pub(crate) fn take_out(etrs: &mut Etrs, leaves: impl Fn(&Etr) -> bool) -> Vec<Etr> {
+    let mut taken = Vec::new();
+    let mut index = 0;
+    while index < etrs.len() {
+        if leaves(&etrs[index]) {
+            taken.push(etrs.remove(index));
+        } else {
+            index += 1;
+        }
+    }
+    taken
+}
+
 /// Whether an ETR stands in another's locator-set, by its source or by a locator of its own.
 fn shares_locator(etr: &Etr, set: &Etr) -> bool {
     let in_set = |address: &Address| set.locators.iter().any(|locator| locator.rloc == *address);
@@ -252,7 +277,6 @@ mod tests {
             ..Locator::default()
         };
         Etr {
-            id: EtrId::Address(source),
             source,
             asked: source,
             first: Time::ZERO,

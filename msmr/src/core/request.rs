@@ -265,12 +265,8 @@ impl Core {
 
     /// Whether policy refuses requests for a registered prefix: its own configured prefix decides, or the one it lies in.
     fn denied(&self, prefix: &EidPrefix) -> bool {
-        let is_site = |known: &Known| matches!(known.configured, Some(Configured::Site { .. }));
-        self.known
-            .longest_match_where(prefix, is_site)
-            .is_some_and(|(_, known)| {
-                matches!(known.configured, Some(Configured::Site { deny: true, .. }))
-            })
+        let permitted = self.permitted.longest_match(prefix);
+        permitted.is_some_and(|(_, permitted)| permitted.deny)
     }
 
     fn denial(&self) -> Action {
@@ -308,7 +304,7 @@ impl Core {
         let Some(registration) = self
             .known
             .get(prefix)
-            .and_then(|known| known.registration.as_deref())
+            .and_then(|known| known.registration.as_ref())
         else {
             return Decision::Drop(Event::NoUsableEtr);
         };
@@ -346,7 +342,7 @@ impl Core {
         let registration = self
             .known
             .get_mut(prefix)
-            .and_then(|known| known.registration.as_deref_mut());
+            .and_then(|known| known.registration.as_mut());
         let Some(registration) = registration else {
             return Decision::Drop(Event::NoUsableEtr);
         };

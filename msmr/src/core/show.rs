@@ -194,7 +194,7 @@ impl Core {
         let wanted = site.map(|name| self.sites.number(name));
         self.known
             .iter_after(cursor)
-            .filter_map(|(prefix, known)| Some((prefix, known.registration.as_deref()?)))
+            .filter_map(|(prefix, known)| Some((prefix, known.registration.as_ref()?)))
             .filter(|(_, registration)| {
                 wanted.is_none_or(|number| number == Some(registration.site))
             })
@@ -275,7 +275,7 @@ impl Core {
         registration: &Registration,
     ) -> RegistrationView {
         let site = self.sites.get(registration.site);
-        let active: Vec<_> = registration.active().map(|etr| etr.id).collect();
+        let active: Vec<_> = registration.active().map(Etr::id).collect();
         RegistrationView {
             eid_prefix: prefix.to_string(),
             site: site
@@ -291,7 +291,7 @@ impl Core {
             etrs: registration
                 .etrs
                 .iter()
-                .map(|etr| etr_view(now, etr, site, active.contains(&etr.id)))
+                .map(|etr| etr_view(now, etr, site, active.contains(&etr.id())))
                 .collect(),
         }
     }

@@ -53,7 +53,7 @@ impl Journal {
     pub(super) fn etr(&mut self, prefix: &EidPrefix, site: &str, etr: &Etr) {
         self.entry(KIND_ETR, |out| {
             put_prefix(out, prefix);
-            put_id(out, &etr.id);
+            put_id(out, &etr.id());
             put_ip(out, &etr.source);
             put_ip(out, &etr.asked);
             for time in [etr.first, etr.last, etr.expires] {
@@ -203,7 +203,6 @@ impl Core {
             _ => last_set.insert(sorted(record.locators.clone())).clone(),
         };
         let etr = Etr {
-            id,
             source,
             asked,
             first: from_nanos(first),
@@ -222,6 +221,9 @@ impl Core {
             map_version: record.map_version,
             locators,
         };
+        if etr.id() != id {
+            return None;
+        }
         site.first_registered = Some(
             site.first_registered
                 .map_or(etr.first, |t| t.min(etr.first)),
@@ -237,7 +239,7 @@ impl Core {
         }
         let registration = known
             .registration
-            .get_or_insert_with(|| Box::new(Registration::new(number)));
+            .get_or_insert_with(|| Registration::new(number));
         registration.register(etr, dynamic);
         let due = expires.max(now);
         if due < registration.scheduled {
@@ -261,18 +263,13 @@ fn checksum(octets: &[u8]) -> u32 {
     (wide >> 32) as u32 ^ wide as u32
 }
 
+/// [`Time::NEVER`] is the largest number.
 fn nanos(time: Time) -> u64 {
-    if time == Time::NEVER {
-        return u64::MAX;
-    }
     u64::try_from(time.since_origin().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn from_nanos(nanos: u64) -> Time {
-    match nanos {
-        u64::MAX => Time::NEVER,
-        nanos => Time::from_origin(Duration::from_nanos(nanos)),
-    }
+    Time::from_origin(Duration::from_nanos(nanos))
 }
 
 fn put_ip(out: &mut Vec<u8>, address: &IpAddr) {

@@ -1,73 +1,91 @@
 //! Prefixes of all Instance IDs and both families, with longest match and the holes between them.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lisp::EidPrefix;
-use prefix_trie::PrefixMap;
+
+use super::index::{Hash, Index};
+
+/// Slots that are allocated together. They never move, so that a table grows without pauses.
+const CHUNK: usize = 8192;
 
 /// A map from EID-Prefixes to values.
+///
+/// A value is found by the hash of its prefix, in two places of memory whatever the table's size: the index and its slot.
+/// A longest match tries the lengths that there are, longest first. What needs neighbours asks `order`.
 #[derive(Debug, Clone)]
 pub(crate) struct EidTable<V> {
-    instances: BTreeMap<u32, Instance<V>>,
+    index: Index,
+    /// Full ones, and one that grows.
+    chunks: Vec<Vec<Slot<V>>>,
+    free: Vec<u32>,
+    order: BTreeMap<EidPrefix, u32>,
+    ipv4: Lengths,
+    ipv6: Lengths,
 }
 
+/// A slot begins with a cache line.
 #[derive(Debug, Clone)]
-struct Instance<V> {
-    ipv4: PrefixMap<Ipv4Net, V>,
-    ipv6: PrefixMap<Ipv6Net, V>,
+#[repr(align(64))]
+struct Slot<V>(Option<(EidPrefix, V)>);
+
+/// How many prefixes of each length there are, and which lengths that is, longest first.
+#[derive(Debug, Clone, Default)]
+struct Lengths {
+    counts: BTreeMap<u8, usize>,
+    present: Vec<u8>,
+}
+
+impl Lengths {
+    fn add(&mut self, length: u8) {
+        *self.counts.entry(length).or_default() += 1;
+        self.note();
+    }
+
+    fn remove(&mut self, length: u8) {
+        if let Some(count) = self.counts.get_mut(&length) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&length);
+            }
+        }
+        self.note();
+    }
+
+    fn note(&mut self) {
+        if self.present.len() != self.counts.len() {
+            self.present = self.counts.keys().rev().copied().collect();
+        }
+    }
 }
 
 impl<V> Default for EidTable<V> {
     fn default() -> Self {
         Self {
-            instances: BTreeMap::new(),
+            index: Index::default(),
+            chunks: vec![Vec::new()],
+            free: Vec::new(),
+            order: BTreeMap::new(),
+            ipv4: Lengths::default(),
+            ipv6: Lengths::default(),
         }
     }
-}
-
-impl<V> Default for Instance<V> {
-    fn default() -> Self {
-        Self {
-            ipv4: PrefixMap::new(),
-            ipv6: PrefixMap::new(),
-        }
-    }
-}
-
-/// Evaluates one expression for the map of a prefix's family.
-macro_rules! in_family {
-    ($instance:expr, $prefix:expr, |$map:ident, $key:ident| $body:expr) => {
-        match $prefix {
-            IpNet::V4($key) => {
-                let $map = &$instance.ipv4;
-                $body
-            }
-            IpNet::V6($key) => {
-                let $map = &$instance.ipv6;
-                $body
-            }
-        }
-    };
 }
 
 impl<V> EidTable<V> {
     /// The value of exactly this prefix.
     pub(crate) fn get(&self, prefix: &EidPrefix) -> Option<&V> {
-        in_family!(
-            self.instances.get(&prefix.iid)?,
-            prefix.prefix,
-            |map, key| map.get(&key)
-        )
+        let number = self.find(self.index.hash(prefix), prefix)?;
+        self.value(number)
     }
 
     /// The value of exactly this prefix.
     pub(crate) fn get_mut(&mut self, prefix: &EidPrefix) -> Option<&mut V> {
-        let instance = self.instances.get_mut(&prefix.iid)?;
-        match prefix.prefix {
-            IpNet::V4(key) => instance.ipv4.get_mut(&key),
-            IpNet::V6(key) => instance.ipv6.get_mut(&key),
-        }
+        let number = self.find(self.index.hash(prefix), prefix)?;
+        self.value_mut(number)
     }
 
     /// The value of exactly this prefix, made if it is not there.
@@ -75,118 +93,84 @@ impl<V> EidTable<V> {
     where
         V: Default,
     {
-        let instance = self.instances.entry(prefix.iid).or_default();
-        match prefix.prefix {
-            IpNet::V4(key) => instance.ipv4.entry(key).or_default(),
-            IpNet::V6(key) => instance.ipv6.entry(key).or_default(),
-        }
+        let hash = self.index.hash(prefix);
+        let number = match self.find(hash, prefix) {
+            Some(number) => number,
+            None => self.put(hash, prefix, V::default()),
+        };
+        self.value_mut(number)
+            .expect("a slot that was found or filled just now holds a value")
     }
 
     /// Sets the value of a prefix.
     pub(crate) fn insert(&mut self, prefix: &EidPrefix, value: V) -> Option<V> {
-        let instance = self.instances.entry(prefix.iid).or_default();
-        match prefix.prefix {
-            IpNet::V4(key) => instance.ipv4.insert(key, value),
-            IpNet::V6(key) => instance.ipv6.insert(key, value),
+        let hash = self.index.hash(prefix);
+        match self.find(hash, prefix).and_then(|n| self.value_mut(n)) {
+            Some(old) => Some(std::mem::replace(old, value)),
+            None => {
+                self.put(hash, prefix, value);
+                None
+            }
         }
     }
 
     /// Takes a prefix out.
     pub(crate) fn remove(&mut self, prefix: &EidPrefix) -> Option<V> {
-        let instance = self.instances.get_mut(&prefix.iid)?;
-        let removed = match prefix.prefix {
-            IpNet::V4(key) => instance.ipv4.remove(&key),
-            IpNet::V6(key) => instance.ipv6.remove(&key),
-        };
-        if instance.ipv4.is_empty() && instance.ipv6.is_empty() {
-            self.instances.remove(&prefix.iid);
-        }
-        removed
+        let hash = self.index.hash(prefix);
+        let number = self.find(hash, prefix)?;
+        let (_, value) = self.slot_mut(number)?.0.take()?;
+        self.index.remove(hash, number);
+        self.free.push(number);
+        self.order.remove(prefix);
+        self.lengths_mut(prefix).remove(prefix.prefix.prefix_len());
+        Some(value)
     }
 
     /// The longest prefix here that is the question or covers it.
     pub(crate) fn longest_match(&self, question: &EidPrefix) -> Option<(EidPrefix, &V)> {
-        let iid = question.iid;
-        in_family!(self.instances.get(&iid)?, question.prefix, |map, key| map
-            .get_lpm(&key)
-            .map(|(found, value)| (at(iid, found), value)))
-    }
-
-    /// The longest prefix here that covers the question (or is it) and satisfies `wanted`.
-    pub(crate) fn longest_match_where(
-        &self,
-        question: &EidPrefix,
-        mut wanted: impl FnMut(&V) -> bool,
-    ) -> Option<(EidPrefix, &V)> {
-        let iid = question.iid;
-        in_family!(self.instances.get(&iid)?, question.prefix, |map, key| map
-            .cover(&key)
-            .filter(|(_, value)| wanted(value))
-            .last()
-            .map(|(found, value)| (at(iid, found), value)))
+        let longest = question.prefix.prefix_len();
+        let lengths = self.lengths(question).present.iter();
+        lengths
+            .skip_while(|&&length| length > longest)
+            .find_map(|&length| {
+                let prefix = shortened(question, length);
+                Some((prefix, self.get(&prefix)?))
+            })
     }
 
     /// Everything inside `prefix` (it included), in order.
-    pub(crate) fn inside(
-        &self,
-        prefix: &EidPrefix,
-    ) -> Box<dyn Iterator<Item = (EidPrefix, &V)> + '_> {
-        let iid = prefix.iid;
-        match self.instances.get(&iid) {
-            None => Box::new(std::iter::empty()),
-            Some(instance) => in_family!(instance, prefix.prefix, |map, key| Box::new(
-                map.children(&key)
-                    .map(move |(found, value)| (at(iid, found), value))
-            )),
-        }
+    pub(crate) fn inside(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &V)> + '_ {
+        let prefix = *prefix;
+        // A host has nothing inside but itself, and whoever asks for it has just looked at it.
+        let host = prefix.prefix.prefix_len() == prefix.prefix.max_prefix_len();
+        let alone = host.then(|| self.get(&prefix)).flatten();
+        let several = (!host).then(|| {
+            self.order
+                .range(prefix..)
+                .take_while(move |(found, _)| prefix.covers(found))
+        });
+        let several = several.into_iter().flatten();
+        alone
+            .map(|value| (prefix, value))
+            .into_iter()
+            .chain(several.filter_map(|(found, &number)| Some((*found, self.value(number)?))))
     }
 
     /// Everything, in order: by Instance ID, IPv4 first, by address, shorter first.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EidPrefix, &V)> + '_ {
-        self.instances.iter().flat_map(|(&iid, instance)| {
-            let ipv4 = instance.ipv4.iter().map(move |(key, v)| (at(iid, key), v));
-            let ipv6 = instance.ipv6.iter().map(move |(key, v)| (at(iid, key), v));
-            ipv4.chain(ipv6)
-        })
+        self.iter_after(None)
     }
 
-    /// What follows `cursor` in the order of [`EidTable::iter`]; from the start without one.
+    /// What follows `cursor` in order (by Instance ID, IPv4 first, by address, shorter first); from the start without one.
     pub(crate) fn iter_after(
         &self,
         cursor: Option<EidPrefix>,
-    ) -> Box<dyn Iterator<Item = (EidPrefix, &V)> + '_> {
-        let Some(cursor) = cursor else {
-            return Box::new(self.iter());
-        };
-        let first = cursor.iid;
-        let here = self
-            .instances
-            .get(&first)
-            .into_iter()
-            .flat_map(move |instance| {
-                let rest_of_ipv4 = match cursor.prefix {
-                    IpNet::V4(key) => Some(instance.ipv4.iter_from(&key, false)),
-                    IpNet::V6(_) => None,
-                };
-                let rest_of_ipv6 = match cursor.prefix {
-                    IpNet::V4(_) => instance.ipv6.iter(),
-                    IpNet::V6(key) => instance.ipv6.iter_from(&key, false),
-                };
-                let ipv4 = rest_of_ipv4
-                    .into_iter()
-                    .flatten()
-                    .map(move |(key, v)| (at(first, key), v));
-                ipv4.chain(rest_of_ipv6.map(move |(key, v)| (at(first, key), v)))
-            });
-        let later = self
-            .instances
-            .range((std::ops::Bound::Excluded(first), std::ops::Bound::Unbounded))
-            .flat_map(|(&iid, instance)| {
-                let ipv4 = instance.ipv4.iter().map(move |(key, v)| (at(iid, key), v));
-                let ipv6 = instance.ipv6.iter().map(move |(key, v)| (at(iid, key), v));
-                ipv4.chain(ipv6)
-            });
-        Box::new(here.chain(later))
+    ) -> impl Iterator<Item = (EidPrefix, &V)> + '_ {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.order
+            .range((from, Bound::Unbounded))
+            .filter_map(|(prefix, &number)| Some((*prefix, self.value(number)?)))
     }
 
     /// The least-specific prefix that holds the question's address, is at least `floor` long and has nothing of this
@@ -210,30 +194,126 @@ impl<V> EidTable<V> {
         shortened(&host, low)
     }
 
+    /// Gets what handling questions for these EIDs will read into the processor's caches, and calls `visit` with each value
+    /// that was found. It changes nothing but time.
+    ///
+    /// A large table is in no cache, and one question after the other would wait for each place in turn. Here no question
+    /// waits for another: all places of one kind are read before any of the next kind is needed.
+    pub(crate) fn warm<'a>(&'a self, hosts: &[EidPrefix], mut visit: impl FnMut(&'a V)) {
+        let mut hashes: [Option<Hash>; WARM] = [None; WARM];
+        let mut touched = 0;
+        for (hash, host) in hashes.iter_mut().zip(hosts) {
+            // Most tables have one length that most of their prefixes are of; with several, the guess is the longest.
+            let longest = self.lengths(host).present.first();
+            *hash = longest.map(|&length| self.index.hash(&shortened(host, length)));
+            touched ^= hash.map_or(0, |hash| self.index.touch(hash));
+        }
+        std::hint::black_box(touched);
+        for hash in hashes.iter().flatten() {
+            if let Some(value) = self.index.guess(*hash).and_then(|n| self.value(n)) {
+                visit(value);
+            }
+        }
+    }
+
     /// Whether a prefix longer than `prefix` lies inside it.
     fn holds_longer(&self, prefix: &EidPrefix) -> bool {
-        let Some(instance) = self.instances.get(&prefix.iid) else {
-            return false;
+        let after = (Bound::Excluded(*prefix), Bound::Unbounded);
+        let next = self.order.range(after).next();
+        next.is_some_and(|(found, _)| prefix.covers(found))
+    }
+
+    fn find(&self, hash: Hash, prefix: &EidPrefix) -> Option<u32> {
+        self.index.find(hash, |number| {
+            let held = self.slot(number).and_then(|slot| slot.0.as_ref());
+            held.is_some_and(|(held, _)| held == prefix)
+        })
+    }
+
+    fn put(&mut self, hash: Hash, prefix: &EidPrefix, value: V) -> u32 {
+        let slot = Slot(Some((*prefix, value)));
+        let number = match self.free.pop() {
+            Some(number) => {
+                if let Some(free) = self.slot_mut(number) {
+                    *free = slot;
+                }
+                number
+            }
+            None => self.append(slot),
         };
-        let length = prefix.prefix.prefix_len();
-        in_family!(instance, prefix.prefix, |map, key| map
-            .children(&key)
-            .any(|(found, _)| found.prefix_len() > length))
+        self.index.insert(hash, number);
+        self.order.insert(*prefix, number);
+        self.lengths_mut(prefix).add(prefix.prefix.prefix_len());
+        number
+    }
+
+    fn append(&mut self, slot: Slot<V>) -> u32 {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let full = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[full];
+        chunk.push(slot);
+        u32::try_from(full * CHUNK + chunk.len() - 1)
+            .expect("fewer prefixes than numbers: registrations and sites are limited")
+    }
+
+    fn slot(&self, number: u32) -> Option<&Slot<V>> {
+        let number = number as usize;
+        self.chunks.get(number / CHUNK)?.get(number % CHUNK)
+    }
+
+    fn slot_mut(&mut self, number: u32) -> Option<&mut Slot<V>> {
+        let number = number as usize;
+        self.chunks.get_mut(number / CHUNK)?.get_mut(number % CHUNK)
+    }
+
+    fn value(&self, number: u32) -> Option<&V> {
+        self.slot(number)?.0.as_ref().map(|(_, value)| value)
+    }
+
+    fn value_mut(&mut self, number: u32) -> Option<&mut V> {
+        self.slot_mut(number)?.0.as_mut().map(|(_, value)| value)
+    }
+
+    fn lengths(&self, prefix: &EidPrefix) -> &Lengths {
+        match prefix.prefix {
+            IpNet::V4(_) => &self.ipv4,
+            IpNet::V6(_) => &self.ipv6,
+        }
+    }
+
+    fn lengths_mut(&mut self, prefix: &EidPrefix) -> &mut Lengths {
+        match prefix.prefix {
+            IpNet::V4(_) => &mut self.ipv4,
+            IpNet::V6(_) => &mut self.ipv6,
+        }
     }
 }
 
-fn at<P: Into<IpNet>>(iid: u32, prefix: P) -> EidPrefix {
+/// EIDs that [`EidTable::warm`] takes at once.
+pub(crate) const WARM: usize = 64;
+
+/// `prefix` cut to `length` bits, or as it is when it is no longer than that.
+fn shortened(prefix: &EidPrefix, length: u8) -> EidPrefix {
+    let cut = prefix.prefix.prefix_len().saturating_sub(length);
+    let length = prefix.prefix.prefix_len() - cut;
+    let short = match prefix.prefix {
+        IpNet::V4(net) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            let address = Ipv4Addr::from(u32::from(net.addr()) & mask);
+            Ipv4Net::new_assert(address, length).into()
+        }
+        IpNet::V6(net) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            let address = Ipv6Addr::from(u128::from(net.addr()) & mask);
+            Ipv6Net::new_assert(address, length).into()
+        }
+    };
     EidPrefix {
-        iid,
-        prefix: prefix.into(),
+        iid: prefix.iid,
+        prefix: short,
     }
-}
-
-/// `host` cut to `length` bits.
-fn shortened(host: &EidPrefix, length: u8) -> EidPrefix {
-    let length = length.min(host.prefix.max_prefix_len());
-    let prefix = IpNet::new(host.prefix.addr(), length).unwrap_or(host.prefix);
-    EidPrefix::new(host.iid, prefix)
 }
 
 #[cfg(test)]

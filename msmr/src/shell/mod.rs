@@ -164,6 +164,7 @@ pub(crate) fn take_in(
     received: &Received,
     out: &mut Vec<Transmit>,
 ) {
+    core.warm(received.iter().map(|(_, _, payload)| payload));
     for (source, destination, payload) in received.iter() {
         let datagram = Datagram {
             source,
