@@ -37,6 +37,9 @@ pub struct Results {
     /// When the run began, in seconds since 1970.
     #[serde(default)]
     pub started: u64,
+    /// Whether the run was interrupted: then only what was judged before is here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// By id.
     pub cases: Vec<CaseResult>,
 }
@@ -102,6 +105,7 @@ impl Results {
             match all.iter_mut().find(|first| first.is_of_one_run_with(&next)) {
                 Some(first) => {
                     first.started = first.started.min(next.started);
+                    first.interrupted |= next.interrupted;
                     first.cases.extend(next.cases);
                 }
                 None => all.push(next),
@@ -114,6 +118,7 @@ impl Results {
     fn is_of_one_run_with(&self, other: &Results) -> bool {
         let head = |results: &Results| Results {
             started: 0,
+            interrupted: false,
             cases: Vec::new(),
             ..results.clone()
         };
@@ -150,8 +155,9 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
     let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
     text.push('\n');
     let new = path.with_extension("json.new");
-    fs::write(&new, text)?;
-    fs::rename(new, path)
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, path))
+        .inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 /// One case.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::baseline::Baseline;
 use crate::catalogue::Coverage;
 use crate::implementation::{Build, Implementation, build_from_checkout};
-use crate::results::{RESULTS_FORMAT, Results};
+use crate::results::{CaseResult, RESULTS_FORMAT, Results};
 use crate::runner::{Options, Progress, Run, run_all};
 
 /// Brings our own programs up to date, where this is a checkout with cargo.
@@ -36,12 +36,17 @@ pub fn run(
     baseline: &Baseline,
     progress: &dyn Progress,
 ) -> Results {
-    let mut results = results(options);
-    results.cases = run_all(runs, options.jobs, progress);
-    for case in &mut results.cases {
+    let head = results(options);
+    gather(head, run_all(runs, options.jobs, progress), baseline)
+}
+
+/// The results of cases, with what the baseline expects.
+pub fn gather(mut head: Results, cases: Vec<CaseResult>, baseline: &Baseline) -> Results {
+    head.cases = cases;
+    for case in &mut head.cases {
         baseline.apply(case);
     }
-    results
+    head
 }
 
 /// The results of a run that begins now.
@@ -57,6 +62,7 @@ pub fn results(options: &Options) -> Results {
         started: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
+        interrupted: false,
         cases: Vec::new(),
     }
 }

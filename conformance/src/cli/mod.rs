@@ -1,4 +1,4 @@
-//! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it.
+//! The command line. Exit codes: 0 as expected, 1 findings, 2 usage or input, 3 the host cannot do it, 130 interrupted.
 
 mod bench;
 mod bundle;
@@ -9,6 +9,7 @@ mod dissect;
 mod doctor;
 mod graph;
 mod init;
+mod interrupt;
 mod judge;
 mod lab;
 mod live;
@@ -147,8 +148,14 @@ pub(crate) fn run() -> ExitCode {
 
 /// Says what was wrong, on stderr, and returns the exit code that goes with it.
 pub(crate) fn complain(error: impl Display, exit: Exit) -> Exit {
-    eprintln!("Error: {error}");
+    say(&format!("Error: {error}\n"));
     exit
+}
+
+/// Writes to stderr; nobody who reads it is not an error.
+pub(crate) fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// A value as JSON for programs.

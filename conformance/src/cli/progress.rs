@@ -8,6 +8,8 @@ use conformance::results::CaseResult;
 use conformance::runner::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::say;
+
 pub(crate) struct Lines {
     bar: Option<ProgressBar>,
     state: Mutex<State>,
@@ -19,6 +21,7 @@ struct State {
     waiting: BTreeMap<String, String>,
     done: usize,
     failed: usize,
+    results: Vec<CaseResult>,
 }
 
 impl Lines {
@@ -42,6 +45,17 @@ impl Lines {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    /// How many cases there are.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The results of the cases that are over, in the order in which they ended.
+    pub(crate) fn so_far(&self) -> Vec<CaseResult> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.results.clone()
     }
 
     fn draw(&self, state: &State) {
@@ -71,20 +85,21 @@ impl Progress for Lines {
         state.waiting.remove(&result.id);
         state.done += 1;
         state.failed += usize::from(result.verdict.is_failure());
+        state.results.push(result.clone());
         self.draw(&state);
         if self.bar.is_none() {
             let sabotage = result
                 .sabotage
                 .as_ref()
                 .map_or_else(String::new, |name| format!(" [{name}]"));
-            eprintln!(
-                "[{}/{}] {:<12} {}{sabotage} ({:.1} s)",
+            say(&format!(
+                "[{}/{}] {:<12} {}{sabotage} ({:.1} s)\n",
                 state.done,
                 self.total,
                 result.verdict,
                 result.id,
                 result.duration_ms as f64 / 1000.0
-            );
+            ));
         }
     }
 }

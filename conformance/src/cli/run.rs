@@ -1,6 +1,7 @@
 //! `lisplab run`: a scenario file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use conformance::baseline::Baseline;
 use conformance::edition::Edition;
@@ -11,6 +12,7 @@ use conformance::scenario::Scenario;
 use conformance::verdict::Verdict;
 use conformance::{case::Case, suite, text};
 
+use super::interrupt::{Interrupt, keep_results, signals};
 use super::progress::Lines;
 use super::{Exit, complain};
 
@@ -131,12 +133,27 @@ pub(crate) fn run_case(case: &'static Case, options: &Options) -> Result<Results
         repetition: 0,
         options,
     };
-    let progress = Lines::new(1);
-    let results = suite::run(&[run], options, &Baseline::default(), &progress);
+    let progress = Arc::new(Lines::new(1));
+    let signals = signals()?;
+    let interrupt = Interrupt::watch(signals, {
+        let (progress, head) = (Arc::clone(&progress), suite::results(options));
+        let out = options.out.clone();
+        move || drop(keep_results(&progress, head, &Baseline::default(), &out))
+    })?;
+    let results = suite::run(&[run], options, &Baseline::default(), &*progress);
+    interrupt.over();
     progress.finish();
-    results
-        .write(&options.out)
-        .map_err(|error| (format!("{}: {error}", options.out.display()), Exit::Input))?;
+    if let Err(error) = results.write(&options.out) {
+        // What was found is said even so.
+        let said: String = results
+            .cases
+            .iter()
+            .map(|case| said(case, &options.out))
+            .collect();
+        let out = options.out.display();
+        let problem = format!("the results are not written: {out}: {error}\n{said}");
+        return Err((problem, Exit::Input));
+    }
     Ok(results)
 }
 

@@ -20,6 +20,21 @@ pub(crate) fn list(cases: &[&Case]) -> String {
     text
 }
 
+/// The same for programs.
+pub(crate) fn list_for_programs(cases: &[&Case]) -> serde_json::Value {
+    let one = |case: &&Case| {
+        let requirements: Vec<&str> = case.requirements.iter().map(|row| row.id()).collect();
+        serde_json::json!({
+            "id": case.id,
+            "title": case.title,
+            "roles": case.roles,
+            "requirements": requirements,
+            "slow": case.slow,
+        })
+    };
+    serde_json::json!({"format": 1, "cases": cases.iter().map(one).collect::<Vec<_>>()})
+}
+
 /// The results of a run whose evidence is in `folder`.
 pub(crate) fn results(results: Results, folder: &Path) -> String {
     let run = report::run(results, folder, Path::new("."), Wanted::OfOpenCases);

@@ -1,15 +1,17 @@
 //! `lisplab test`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use conformance::baseline::Baseline;
 use conformance::case;
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
-use conformance::results::CaseResult;
+use conformance::results::{CaseResult, Results};
 use conformance::runner::{Options, Run, Selection, default_jobs, glob_matches};
 use conformance::suite;
 
+use super::interrupt::{Interrupt, keep_results, signals};
 use super::progress::Lines;
 use super::{Exit, complain, table};
 
@@ -31,6 +33,9 @@ pub(crate) struct Args {
     /// Write the baseline that makes this run as expected.
     #[arg(long, value_name = "FILE")]
     write_baseline: Option<PathBuf>,
+    /// For programs: what is in `results.json`, or with --list the cases; see docs/formats.md.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Which cases.
@@ -164,7 +169,11 @@ pub(crate) fn run(args: &Args) -> Exit {
         Err(problem) => return complain(problem, Exit::Input),
     };
     if args.list {
-        super::print(&table::list(&cases));
+        if args.json {
+            super::print_json(&table::list_for_programs(&cases));
+        } else {
+            super::print(&table::list(&cases));
+        }
         return Exit::Fine;
     }
     let options = match args.how.options(args.which.slow) {
@@ -196,18 +205,50 @@ pub(crate) fn run(args: &Args) -> Exit {
             })
         })
         .collect();
-    let progress = Lines::new(runs.len());
-    let results = suite::run(&runs, &options, &baseline, &progress);
+    let progress = Arc::new(Lines::new(runs.len()));
+    let baseline = Arc::new(baseline);
+    let interrupt = signals().and_then(|signals| {
+        Interrupt::watch(signals, {
+            let (progress, baseline) = (Arc::clone(&progress), Arc::clone(&baseline));
+            let (head, out, json) = (suite::results(&options), options.out.clone(), args.json);
+            move || {
+                if let Some(results) = keep_results(&progress, head, &baseline, &out) {
+                    show(results, &out, json);
+                }
+            }
+        })
+    });
+    let interrupt = match interrupt {
+        Ok(interrupt) => interrupt,
+        Err((problem, exit)) => return complain(problem, exit),
+    };
+    let results = suite::run(&runs, &options, &baseline, &*progress);
+    interrupt.over();
     progress.finish();
-    if let Err(error) = results.write(&options.out) {
-        return complain(format!("{}: {error}", options.out.display()), Exit::Input);
-    }
-    if let Some(file) = &args.write_baseline
-        && let Err(error) = std::fs::write(file, baseline.written(&results.cases))
-    {
-        return complain(format!("{}: {error}", file.display()), Exit::Input);
-    }
+    let written = results.write(&options.out).map_err(|error| {
+        format!(
+            "the results are not written: {}: {error}",
+            options.out.display()
+        )
+    });
+    let written = written.and_then(|()| match &args.write_baseline {
+        None => Ok(()),
+        Some(file) => std::fs::write(file, baseline.written(&results.cases))
+            .map_err(|error| format!("the baseline is not written: {}: {error}", file.display())),
+    });
     let fine = results.cases.iter().all(CaseResult::is_expected);
-    super::print(&table::results(results, &options.out));
-    if fine { Exit::Fine } else { Exit::Findings }
+    show(results, &options.out, args.json);
+    match written {
+        Err(problem) => complain(problem, Exit::Input),
+        Ok(()) if fine => Exit::Fine,
+        Ok(()) => Exit::Findings,
+    }
+}
+
+fn show(results: Results, out: &Path, json: bool) {
+    super::print(&if json {
+        super::json(&results)
+    } else {
+        table::results(results, out)
+    });
 }

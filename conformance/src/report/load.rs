@@ -119,6 +119,12 @@ fn header(results: &Results) -> Header {
     if results.started > 0 {
         line("started", utc(results.started));
     }
+    if results.interrupted {
+        line(
+            "interrupted",
+            "only what was judged before is here".to_owned(),
+        );
+    }
     header
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use harness::capture::{Interface, Packet};
 use harness::process::ProcessReport;
@@ -13,6 +13,20 @@ use super::one::Run;
 use crate::results::{CaseResult, write_json};
 use crate::trace::{Facts, Trace};
 use crate::witness;
+
+/// Held for reading while a case leaves its evidence and its bundle.
+static LEAVING: RwLock<()> = RwLock::new(());
+
+/// Waits for evidence that is being written, and lets none be begun as long as the guard lives: for a process that ends
+/// while cases run.
+pub fn hold() -> RwLockWriteGuard<'static, ()> {
+    LEAVING.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Evidence is being written as long as the guard lives.
+pub(super) fn leave() -> RwLockReadGuard<'static, ()> {
+    LEAVING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub(super) struct Evidence<'a> {
     pub(super) folder: &'a Path,

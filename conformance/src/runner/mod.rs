@@ -13,6 +13,7 @@ use crate::case::Case;
 use crate::edition::Edition;
 use crate::implementation::Implementation;
 
+pub use evidence::hold as hold_evidence;
 pub use one::{Run, run_case};
 pub use parallel::{Progress, run_all};
 pub use select::{Selection, glob_matches};

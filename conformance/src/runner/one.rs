@@ -180,6 +180,7 @@ pub fn run_case(run: &Run<'_>, progress: &(dyn Fn(&str) + Sync)) -> CaseResult {
         logs: &logs,
         files: &files,
     };
+    let _leaving = evidence::leave();
     if let Err(error) = evidence.write(&mut result) {
         result.verdict = Verdict::Untestable;
         result.reason = Some(format!(

@@ -10,12 +10,12 @@ use conformance::edition::Edition;
 use conformance::trace::Trace;
 use harness::named::{NamedCapture, NamedLab};
 use harness::pcapng::Writer;
-use harness::{Direction, LabError, Packet};
+use harness::{Direction, Packet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 
 use super::Which;
+use crate::cli::interrupt::signals;
 use crate::cli::lab::{find, finish, of_lab};
 use crate::cli::{Exit, print_bytes};
 
@@ -46,12 +46,7 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
             .map_err(of_lab)
             .and_then(|lab| {
                 // Before the capture's thread exists, which inherits the mask: the signals come to the descriptor alone.
-                let signals = signals().map_err(|error| {
-                    of_lab(LabError::Remote {
-                        message: format!("waiting for an interrupt: {error}"),
-                        exit_code: 3,
-                    })
-                })?;
+                let signals = signals()?;
                 let mut out = match &args.write {
                     None => None,
                     Some(path) => {
@@ -93,15 +88,6 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
                 Ok(Exit::Fine)
             }),
     )
-}
-
-fn signals() -> nix::Result<SignalFd> {
-    let mut wanted = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        wanted.add(signal);
-    }
-    wanted.thread_block()?;
-    SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC)
 }
 
 /// Gives each packet to `take`, until a signal comes, the lab ends, the count is full or `take` returns false. How many
