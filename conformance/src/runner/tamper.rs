@@ -36,6 +36,8 @@ pub(super) fn lab_options(run: &Run<'_>, topology: &Topology) -> (LabOptions, Mi
     let mishap = Mishap::default();
     for program in run.options.implementation.programs() {
         if let Ok(found) = crate::implementation::Found::of(program) {
+            // With what lies beside it: scripts, libraries. A folder that every node has for itself is passed over.
+            options.visible.extend(found.path.parent().map(Into::into));
             options.visible.push(found.path);
         }
     }

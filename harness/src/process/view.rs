@@ -1,4 +1,4 @@
-//! The private view of a node: its own /tmp, /run and /proc, in a mount namespace that is held by a descriptor.
+//! The private view of a node: its own /tmp, /run, /var and /proc, in a mount namespace that is held by a descriptor.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -14,17 +14,76 @@ use nix::unistd::{ForkResult, fork, pipe2};
 
 use crate::sys::netns::Namespace;
 
-/// Directories that every node has for itself.
-const PRIVATE: &[&str] = &["/tmp", "/run", "/var/run", "/var/tmp"];
+/// Directories that every node has for itself. Of the rest of /var it has a copy on write, where the kernel makes one.
+const PRIVATE: &[&str] = &["/tmp", "/run", "/var/run", "/var/tmp", "/var/log"];
 
 /// The mount namespace of a node.
 #[derive(Clone)]
-pub(crate) struct View(Arc<OwnedFd>);
+pub(crate) struct View {
+    mounts: Arc<OwnedFd>,
+    /// Whether what is written to /var stays in the node.
+    copies_var: bool,
+}
 
 impl AsFd for View {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.mounts.as_fd()
     }
+}
+
+/// What of /var the host has, found before the fork.
+struct Var {
+    /// /var/run is a directory of its own, not a link to /run.
+    run: bool,
+    /// There is a /var/tmp that is no link.
+    tmp: bool,
+    /// Whether a copy on write shows all of it: not if something is mounted below, which the copy would hide.
+    whole: bool,
+    /// The directories in /var/log, with their modes: programs expect the one that their package made.
+    logs: Option<Vec<(CString, libc::mode_t)>>,
+}
+
+impl Var {
+    fn of_the_host() -> Var {
+        let own = |path: &str| Path::new(path).is_dir() && !Path::new(path).is_symlink();
+        Var {
+            run: own("/var/run"),
+            tmp: own("/var/tmp"),
+            whole: own("/var") && !has_mounts_below_var(),
+            logs: own("/var/log").then(|| directories_in(Path::new("/var/log"))),
+        }
+    }
+}
+
+/// Whether something is mounted in /var at a place that a node does not have for itself.
+fn has_mounts_below_var() -> bool {
+    // The fifth field is where it is mounted. A host that does not show its mounts is taken to have some.
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return true;
+    };
+    mounts.lines().any(|line| {
+        let at = Path::new(line.split(' ').nth(4).unwrap_or("/var/"));
+        at.starts_with("/var") && at != Path::new("/var") && !is_private(at)
+    })
+}
+
+fn directories_in(path: &Path) -> Vec<(CString, libc::mode_t)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| {
+            let mode = entry.metadata().ok()?.permissions().mode();
+            Some((
+                CString::new(entry.path().as_os_str().as_bytes()).ok()?,
+                mode & 0o7777,
+            ))
+        })
+        .collect()
+}
+
+fn is_private(path: &Path) -> bool {
+    PRIVATE.iter().any(|directory| path.starts_with(directory))
 }
 
 /// A path of the host that stays visible although it lies in a directory that is private: made ready before the fork.
@@ -46,6 +105,7 @@ const STEPS: &[&str] = &[
     "mounting a private /var/run",
     "mounting a private /var/tmp",
     "making /run/node",
+    "mounting a private /var/log",
 ];
 
 impl View {
@@ -56,17 +116,16 @@ impl View {
             .iter()
             .filter_map(|path| Visible::new(path))
             .collect();
-        let var_run = !Path::new("/var/run").is_symlink();
-        let var_tmp = Path::new("/var/tmp").is_dir() && !Path::new("/var/tmp").is_symlink();
+        let var = Var::of_the_host();
         let (answer, answer_to) = pipe2(OFlag::O_CLOEXEC)?;
         let (hold, hold_to) = pipe2(OFlag::O_CLOEXEC)?;
         // SAFETY: the child makes system calls on data that was prepared before the fork, and never returns.
         match unsafe { fork() }? {
             ForkResult::Child => {
                 let answer_to = answer_to.as_raw_fd();
-                let result = prepare(namespace.as_fd().as_raw_fd(), &visible, var_run, var_tmp);
+                let result = prepare(namespace.as_fd().as_raw_fd(), &visible, &var);
                 let report = match result {
-                    Ok(()) => [0, 0],
+                    Ok(copies_var) => [0, i32::from(copies_var)],
                     Err(step) => [step, errno()],
                 };
                 let octets = [report[0] as u8, report[1] as u8];
@@ -92,7 +151,10 @@ impl View {
                         return Err(io::Error::new(error.kind(), format!("{step}: {error}")));
                     }
                     let file = File::open(format!("/proc/{child}/ns/mnt"))?;
-                    Ok(View(Arc::new(file.into())))
+                    Ok(View {
+                        mounts: Arc::new(file.into()),
+                        copies_var: report[1] != 0,
+                    })
                 });
                 // A word, not only the end of the pipe: a helper that another lab forks at this moment has inherited our
                 // end and, waiting for us in the same way, would keep it open for ever.
@@ -115,7 +177,7 @@ impl View {
                 .spawn_scoped(scope, || -> io::Result<T> {
                     // A thread that shares root and working directory with others cannot enter a mount namespace.
                     unshare(CloneFlags::CLONE_FS)?;
-                    setns(self.0.as_fd(), CloneFlags::CLONE_NEWNS)?;
+                    setns(self.as_fd(), CloneFlags::CLONE_NEWNS)?;
                     if let Some(namespace) = namespace {
                         namespace.enter()?;
                     }
@@ -131,18 +193,18 @@ impl View {
     /// Writes a file into the view. Under a private directory it is simply written; anywhere else it must exist, and a
     /// copy is mounted over it, for this node alone.
     pub(crate) fn write_file(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        self.run(None, || write_file(path, content))?
+        self.run(None, || write_file(path, content, self.copies_var))?
     }
 }
 
-fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_file(path: &Path, content: &[u8], copies_var: bool) -> io::Result<()> {
     if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "expected an absolute path without `..`",
         ));
     }
-    if PRIVATE.iter().any(|directory| path.starts_with(directory)) {
+    if is_private(path) || (copies_var && path.starts_with("/var")) {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
@@ -151,7 +213,7 @@ fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
     if !path.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
-            "outside of /run and /tmp only files that exist on the host can be replaced: put the file under /run",
+            "outside of /run, /tmp and /var only files that exist on the host can be replaced: put the file under /run",
         ));
     }
     let copies = Path::new("/run/node/.replaced");
@@ -174,12 +236,15 @@ fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 impl Visible {
-    /// Nothing has to be done for a path that does not lie in a private directory, or that is not there.
+    /// Nothing has to be done for a path that does not lie in a private directory, or that is not there. A path in /var is
+    /// the host's own one, not its copy: what a program writes there, the host sees.
     fn new(path: &Path) -> Option<Visible> {
         let path = path.canonicalize().ok()?;
-        if !PRIVATE
-            .iter()
-            .any(|directory| path.starts_with(directory) && path != Path::new(directory))
+        let mut replaced = PRIVATE.iter().chain(&["/var"]).map(Path::new);
+        if !replaced
+            .clone()
+            .any(|directory| path.starts_with(directory))
+            || replaced.any(|directory| path == directory)
         {
             return None;
         }
@@ -203,8 +268,9 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
-/// The work of the helper process: async-signal-safe calls only. The error is the number of the step.
-fn prepare(namespace: RawFd, visible: &[Visible], var_run: bool, var_tmp: bool) -> Result<(), i32> {
+/// The work of the helper process: async-signal-safe calls only. Tells whether the node has a copy of /var; the error is the
+/// number of the step.
+fn prepare(namespace: RawFd, visible: &[Visible], var: &Var) -> Result<bool, i32> {
     let step = |number: i32, result: i32| if result < 0 { Err(number) } else { Ok(()) };
     // SAFETY: all strings are null-terminated and live to the end; the calls take no other pointers.
     unsafe {
@@ -227,17 +293,25 @@ fn prepare(namespace: RawFd, visible: &[Visible], var_run: bool, var_tmp: bool) 
             |at: &CStr, mode: &CStr| mount(Some(c"tmpfs"), at, Some(c"tmpfs"), nodev, Some(mode));
         step(4, tmpfs(c"/tmp", c"mode=1777"))?;
         step(5, tmpfs(c"/run", c"mode=0755"))?;
-        if var_run {
+        let copies_var = var.whole && copy_var();
+        if var.run {
             step(
                 6,
                 mount(Some(c"/run"), c"/var/run", None, libc::MS_BIND, None),
             )?;
         }
-        if var_tmp {
+        if var.tmp {
             step(
                 7,
                 mount(Some(c"/tmp"), c"/var/tmp", None, libc::MS_BIND, None),
             )?;
+        }
+        if let Some(directories) = &var.logs {
+            step(9, tmpfs(c"/var/log", c"mode=0755"))?;
+            for (directory, mode) in directories {
+                libc::mkdir(directory.as_ptr(), 0o755);
+                libc::chmod(directory.as_ptr(), *mode);
+            }
         }
         step(8, libc::mkdir(c"/run/node".as_ptr(), 0o755))?;
         libc::mkdir(c"/run/lock".as_ptr(), 0o1777);
@@ -263,8 +337,30 @@ fn prepare(namespace: RawFd, visible: &[Visible], var_run: bool, var_tmp: bool) 
                 );
             }
         }
+        Ok(copies_var)
     }
-    Ok(())
+}
+
+/// Lays a copy on write over /var, kept in the node's /run. Tells whether the kernel can (containers often may not).
+///
+/// # Safety
+/// None beyond that of the system calls: all strings are literals. The node's own /run has to be mounted.
+unsafe fn copy_var() -> bool {
+    // SAFETY: see above.
+    unsafe {
+        libc::mkdir(c"/run/.var".as_ptr(), 0o700);
+        libc::mkdir(c"/run/.var/upper".as_ptr(), 0o755);
+        libc::mkdir(c"/run/.var/work".as_ptr(), 0o755);
+        let layers = c"lowerdir=/var,upperdir=/run/.var/upper,workdir=/run/.var/work,userxattr";
+        let nodev = libc::MS_NOSUID | libc::MS_NODEV;
+        mount(
+            Some(c"overlay"),
+            c"/var",
+            Some(c"overlay"),
+            nodev,
+            Some(layers),
+        ) == 0
+    }
 }
 
 /// Writes `/proc/self/fd/N` and a null, without allocating.

@@ -1,5 +1,6 @@
 //! A lab as its users see it: built, reached, programs started and ended, nothing left.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use harness::{Exit, Lab, LabOptions, Ping, Program, Topology};
@@ -18,6 +19,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     (
         "lab::programs_live_in_their_node",
         programs_live_in_their_node,
+    ),
+    (
+        "lab::what_a_program_leaves_in_var_stays_in_its_node",
+        what_a_program_leaves_in_var_stays_in_its_node,
     ),
     (
         "lab::errors_of_programs_name_the_cause",
@@ -145,6 +150,49 @@ fn programs_live_in_their_node() {
     let recording = lab.finish();
     assert_eq!(recording.processes.len(), 2);
     assert_eq!(recording.processes[0].exit, Some(Exit::Signal(15)));
+}
+
+fn what_a_program_leaves_in_var_stays_in_its_node() {
+    let lab = lab();
+    let mark = format!("lisplab-test-{}", std::process::id());
+    for directory in ["/var/log", "/var/tmp", "/var/run"] {
+        let file = format!("{directory}/{mark}");
+        let script = format!("echo here > {file} && cat {file}");
+        let written = lab.exec("c", ["sh", "-c", &script], LONG).unwrap();
+        assert_eq!(
+            written.stdout_text(),
+            "here\n",
+            "{file}: {}",
+            written.stderr_text()
+        );
+        assert!(!Path::new(&file).exists(), "{file} is on the host");
+        let elsewhere = lab.exec("a", ["ls", &file], LONG).unwrap();
+        assert!(!elsewhere.exit.success(), "{file} is in another node");
+    }
+    // Folders that packages made for their logs are there; what the host logged is not.
+    let hosts = std::fs::read_dir("/var/log").unwrap().flatten();
+    let mut folders: Vec<_> = hosts
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    folders.sort();
+    let shown = lab
+        .exec("a", ["sh", "-c", "LC_ALL=C ls -A /var/log"], LONG)
+        .unwrap();
+    assert_eq!(shown.stdout_text().lines().collect::<Vec<_>>(), folders);
+    // The rest of /var is a copy on write where the kernel makes one; only root may write there, as on the host.
+    let mounts = lab.exec("a", ["cat", "/proc/mounts"], LONG).unwrap();
+    let copied = mounts
+        .stdout_text()
+        .lines()
+        .any(|line| line.contains(" /var overlay "));
+    let writable = nix::unistd::access("/var/lib", nix::unistd::AccessFlags::W_OK).is_ok();
+    if copied && writable {
+        let file = format!("/var/lib/{mark}");
+        let written = lab.exec("c", ["touch", &file], LONG).unwrap();
+        assert!(written.exit.success(), "{}", written.stderr_text());
+        assert!(!Path::new(&file).exists(), "{file} is on the host");
+    }
 }
 
 fn errors_of_programs_name_the_cause() {
