@@ -137,6 +137,7 @@ fn case(
 ) -> CaseReport {
     let mut evidence = Evidence::default();
     let mut folder = String::new();
+    let mut shown = PathBuf::new();
     let mut command = format!(
         "lisplab test --implementation {} --case {}",
         shell_word(implementation),
@@ -146,6 +147,7 @@ fn case(
         match inside(root, name) {
             Some(path) => {
                 folder = link(&path, base);
+                shown = for_a_shell(&path);
                 if wanted == Wanted::Everything || result.verdict > Verdict::Pass {
                     evidence = read_evidence(&result, &path, base);
                 }
@@ -163,8 +165,17 @@ fn case(
         result,
         command,
         folder,
+        path: shown,
         evidence,
     }
+}
+
+/// A path as somebody would type it here: short where it is below the working directory, absolute elsewhere.
+fn for_a_shell(path: &Path) -> PathBuf {
+    let path = absolute(path);
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| Some(path.strip_prefix(absolute(&here)).ok()?.to_owned()));
+    below.unwrap_or(path)
 }
 
 /// A path below `root`. A results file from elsewhere must not make the report show other files of this machine.

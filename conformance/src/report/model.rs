@@ -58,6 +58,8 @@ pub struct CaseReport {
     pub command: String,
     /// The folder of its evidence as a relative link; may be empty.
     pub folder: String,
+    /// The same folder as a path for a shell, from the working directory; may be empty.
+    pub path: std::path::PathBuf,
     /// What the evidence folder holds.
     pub evidence: Evidence,
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::model::{CaseReport, Report, Run, symbol};
 use crate::catalogue::Catalogue;
+use crate::results::RequirementResult;
 use crate::verdict::Verdict;
 
 /// How a table is written.
@@ -163,8 +164,21 @@ fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Styl
             );
         }
     }
+    // What could not be judged because the case stopped is named once; why is the reason above.
+    let unseen = |row: &RequirementResult| {
+        row.verdict == Verdict::Untestable && row.packets.is_empty() && case.reason.is_some()
+    };
+    let named: Vec<&str> = case
+        .requirements
+        .iter()
+        .filter(|row| unseen(row))
+        .map(|row| &*row.id)
+        .collect();
+    if !named.is_empty() {
+        say(4, &format!("not judged: {}", named.join(", ")));
+    }
     for row in &case.requirements {
-        if row.verdict == Verdict::Pass || row.verdict == Verdict::Skipped {
+        if row.verdict == Verdict::Pass || row.verdict == Verdict::Skipped || unseen(row) {
             continue;
         }
         let known = catalogue.get(&row.id);
@@ -195,11 +209,12 @@ fn notes(out: &mut String, case: &CaseReport, catalogue: &Catalogue, style: Styl
     }
     // It lies beside the evidence.
     let bundle = case.bundle.as_ref();
+    let evidence = case.path.display().to_string();
     let bundle = bundle.map_or_else(String::new, |_| {
-        format!("{}{}", case.folder, crate::bundle::ENDING)
+        format!("{evidence}{}", crate::bundle::ENDING)
     });
     for (name, value) in [
-        ("evidence", &case.folder),
+        ("evidence", &evidence),
         ("bundle", &bundle),
         ("again", &case.command),
     ] {
