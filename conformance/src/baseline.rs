@@ -2,9 +2,9 @@
 //! the list stale.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::results::CaseResult;
 use crate::verdict::Verdict;
@@ -18,14 +18,14 @@ pub struct Baseline {
     expected: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     format: u32,
     expected: Vec<Entry>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     case: String,
@@ -125,14 +125,76 @@ impl Baseline {
                 ),
             })
         });
-        let file = File {
-            format: FORMAT,
-            expected: expected.collect(),
+        let mut text = format!(
+            "# Failures that are expected, each with its reason. A listed case that passes makes this file stale.\nformat: {FORMAT}\n"
+        );
+        // A string of JSON is one of YAML.
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut entries = expected.peekable();
+        text.push_str(if entries.peek().is_some() {
+            "expected:\n"
+        } else {
+            "expected: []\n"
+        });
+        for entry in entries {
+            text.push_str(&format!(
+                "  - case: {}\n    verdict: {}\n    reason: {}\n",
+                quoted(&entry.case),
+                entry.verdict.word(),
+                quoted(&entry.reason)
+            ));
+        }
+        text
+    }
+}
+
+/// Where a baseline will be written. The place is tried before a run, so that nobody waits for a run whose baseline cannot
+/// be written; what was there stays until the new one is whole.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    part: PathBuf,
+}
+
+impl Place {
+    /// Tries the place; leaves nothing there.
+    ///
+    /// # Errors
+    /// Why no file can be written there.
+    pub fn at(path: &Path) -> Result<Place, String> {
+        let wrong = |problem: String| {
+            format!(
+                "{}: {problem}\n  hint: give --write-baseline a file in a folder that exists and can be written",
+                path.display()
+            )
         };
-        let header = "# Failures that are expected, each with its reason. A listed case that passes makes this file stale.\n";
-        let body = serde_json::to_string_pretty(&file).expect("strings serialize");
-        // JSON is YAML; the file is written again by people as they like it.
-        format!("{header}{body}\n")
+        let name = path
+            .file_name()
+            .filter(|_| !path.is_dir())
+            .ok_or_else(|| wrong("expected a file, found a folder".to_owned()))?;
+        let mut part = name.to_owned();
+        part.push(format!(".{}.part", std::process::id()));
+        let part = path.with_file_name(part);
+        std::fs::write(&part, "")
+            .and_then(|()| std::fs::remove_file(&part))
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Place {
+            path: path.to_owned(),
+            part,
+        })
+    }
+
+    /// Writes the text and puts it in place.
+    ///
+    /// # Errors
+    /// Why it could not be written; what was there is there still.
+    pub fn write(self, text: &str) -> Result<(), String> {
+        let written = std::fs::write(&self.part, text)
+            .and_then(|()| std::fs::rename(&self.part, &self.path))
+            .inspect_err(|_| {
+                let _ = std::fs::remove_file(&self.part);
+            });
+        written.map_err(|error| format!("{}: {error}", self.path.display()))
     }
 }
 
@@ -190,9 +252,32 @@ mod tests {
             sabotage: None,
         };
         let mut again = result.clone();
+        let reason = "a: \"b\" #c\nd";
+        let result = CaseResult {
+            reason: Some(reason.to_owned()),
+            ..result
+        };
         let written = Baseline::default().written(&[result.clone(), result]);
         Baseline::parse(&written).unwrap().apply(&mut again);
         assert!(again.is_expected());
+        assert_eq!(again.expected_because.as_deref(), Some(reason));
+        let empty = Baseline::default().written(&[]);
+        assert_eq!(Baseline::parse(&empty).unwrap(), Baseline::default());
+    }
+
+    #[test]
+    fn a_place_keeps_what_was_there_until_the_new_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.yaml");
+        std::fs::write(&path, "old").unwrap();
+        Place::at(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        Place::at(&path).unwrap().write("new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        for bad in [folder.path().to_owned(), folder.path().join("no/b.yaml")] {
+            assert!(Place::at(&bad).unwrap_err().contains("hint"));
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn case(id: &str, verdict: Verdict) -> CaseReport {
         result,
         command: String::new(),
         folder: String::new(),
+        path: Default::default(),
         evidence: Evidence::default(),
     }
 }

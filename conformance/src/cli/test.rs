@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use conformance::baseline::Baseline;
+use conformance::baseline::{self, Baseline};
 use conformance::case;
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
@@ -188,6 +188,11 @@ pub(crate) fn run(args: &Args) -> Exit {
         Ok(baseline) => baseline,
         Err(problem) => return complain(problem, Exit::Input),
     };
+    let place = match args.write_baseline.as_deref().map(baseline::Place::at) {
+        Some(Ok(place)) => Some(place),
+        Some(Err(problem)) => return complain(problem, Exit::Input),
+        None => None,
+    };
     if let Err(problem) = suite::prepare(&options) {
         return complain(problem, Exit::Host);
     }
@@ -231,10 +236,11 @@ pub(crate) fn run(args: &Args) -> Exit {
             options.out.display()
         )
     });
-    let written = written.and_then(|()| match &args.write_baseline {
-        None => Ok(()),
-        Some(file) => std::fs::write(file, baseline.written(&results.cases))
-            .map_err(|error| format!("the baseline is not written: {}: {error}", file.display())),
+    let written = written.and_then(|()| {
+        place.map_or(Ok(()), |place| {
+            let written = place.write(&baseline.written(&results.cases));
+            written.map_err(|problem| format!("the baseline is not written: {problem}"))
+        })
     });
     let fine = results.cases.iter().all(CaseResult::is_expected);
     show(results, &options.out, args.json);
