@@ -50,6 +50,7 @@ pub fn gather(mut head: Results, cases: Vec<CaseResult>, baseline: &Baseline) ->
 }
 
 /// The results of a run that begins now.
+#[allow(clippy::disallowed_methods, reason = "a date for people")]
 pub fn results(options: &Options) -> Results {
     Results {
         format: RESULTS_FORMAT,

@@ -1,7 +1,7 @@
 //! The commands of a lab that stays, as a user types them.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -24,6 +24,12 @@ fn expect(code: i32, arguments: &[&str]) -> String {
         "lisplab {arguments:?}: {words}"
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a command prints for programs.
+#[track_caller]
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&expect(0, arguments)).expect("JSON")
 }
 
 #[track_caller]
@@ -86,60 +92,40 @@ fn a_network_is_looked_into_and_broken() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("core.pcapng");
     let file = file.to_str().expect("a path");
-    let text = Command::new(env!("CARGO_BIN_EXE_lisplab"))
-        .args(["capture", "--lab", name, "core-a", "--count", "6"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("lisplab starts");
-    let written = Command::new(env!("CARGO_BIN_EXE_lisplab"))
-        .args(["capture", "--lab", name, "--count", "12", "-w", file])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("lisplab starts");
-    // Pings go on until both captures have what they wait for.
-    let (mut text, mut written) = (Some(text), Some(written));
-    let mut seen = String::new();
-    for _ in 0..200 {
-        let reached = [
-            "exec",
-            "--lab",
-            name,
-            "host-a",
-            "--",
-            "ping",
-            "-c1",
-            "-W2",
-            "10.2.0.10",
-        ];
-        expect(0, &reached);
-        if let Some(child) = &mut text
-            && child.try_wait().expect("a state").is_some()
-        {
-            let output = text
-                .take()
-                .expect("a child")
-                .wait_with_output()
-                .expect("its output");
-            seen = String::from_utf8_lossy(&output.stdout).into_owned();
-        }
-        if let Some(child) = &mut written
-            && child.try_wait().expect("a state").is_some()
-        {
-            written = None;
-        }
-        if text.is_none() && written.is_none() {
-            break;
-        }
-    }
-    let mut late: Vec<_> = text.into_iter().chain(written).collect();
-    for child in &mut late {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    assert!(late.is_empty(), "a capture did not see 200 pings");
+    let captures: Vec<Child> = [
+        &["core-a", "--count", "6"][..],
+        &["core-a", "--count", "6", "--json"],
+        &["--count", "12", "-w", file],
+    ]
+    .into_iter()
+    .map(|arguments| {
+        Command::new(env!("CARGO_BIN_EXE_lisplab"))
+            .args([&["capture", "--lab", name], arguments].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("lisplab starts")
+    })
+    .collect();
+    let seen = pings_until_they_end(name, captures);
+    let (seen, records) = (&seen[0], &seen[1]);
     assert!(seen.contains("core-a: xtr-a -> core"), "{seen}");
     assert!(seen.contains("data [10.1.0.10 > 10.2.0.10"), "{seen}");
+    let records: Vec<Value> = records
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object a line"))
+        .collect();
+    assert_eq!(records.len(), 6);
+    let is_data = |record: &&Value| {
+        let summary = record["summary"].as_str();
+        summary.is_some_and(|text| text.contains("data [10.1.0.10 > 10.2.0.10"))
+    };
+    let data = records.iter().find(is_data).expect("a data packet");
+    assert_eq!(
+        [&data["link"], &data["from"], &data["to"]],
+        ["core-a", "xtr-a", "core"]
+    );
+    assert!(data["octets"].as_u64() > Some(100) && data["time_ns"].is_u64());
     let fields = expect(0, &["dissect", file]);
     assert!(fields.contains("core-a@"), "{fields}");
 
@@ -151,6 +137,15 @@ fn a_network_is_looked_into_and_broken() {
         "{picture}"
     );
     assert!(expect(0, &["graph", name]).starts_with("<svg"));
+    let drawn = json(&["graph", name, "--json"]);
+    let nodes = drawn["nodes"].as_array().expect("nodes");
+    let router = nodes.iter().find(|node| node["name"] == "xtr-a");
+    assert_eq!(router.expect("the node")["role"], "xTR");
+    assert_eq!(
+        router.expect("the node")["state"][0],
+        "cached 10.2.0.0/24 via 192.0.2.6"
+    );
+    assert_eq!(drawn["links"][0]["ends"][0]["node"], "host-a");
 
     // The routers' own commands are found inside.
     let cache = expect(
@@ -257,6 +252,13 @@ fn a_network_is_looked_into_and_broken() {
     assert!(logs.contains("==> xtr, start 2 <=="), "{logs}");
     let last = expect(0, &["logs", "--lab", name, "msmr", "-n", "1"]);
     assert_eq!(last.lines().count(), 1, "{last}");
+    let lines = expect(0, &["logs", "--lab", name, "xtr-a", "--json"]);
+    let last: Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        [&last["node"], &last["program"], &last["start"]],
+        [&Value::from("xtr-a"), &Value::from("xtr"), &Value::from(2)]
+    );
+    assert!(logs.ends_with(&format!("{}\n", last["line"].as_str().expect("a line"))));
     refused(
         &["kill", "--lab", name, "xtr-a", "-WURST"],
         "expected a signal",
@@ -270,8 +272,44 @@ fn a_network_is_looked_into_and_broken() {
     refused(&["exec", "--lab", name, "nobody", "--", "true"], "nobody");
     refused(&["up", "two-sites", "--name", name], "is up");
 
-    expect(0, &["down", name]);
+    let down = json(&["down", name, "--json"]);
+    assert_eq!(down["down"], Value::from(vec![name]));
     refused(&["status", name], "no lab with the name");
+}
+
+/// Pings from one site to the other until all captures have what they wait for; what they print.
+fn pings_until_they_end(name: &str, captures: Vec<Child>) -> Vec<String> {
+    let reached = [
+        "exec",
+        "--lab",
+        name,
+        "host-a",
+        "--",
+        "ping",
+        "-c1",
+        "-W2",
+        "10.2.0.10",
+    ];
+    let mut captures = captures;
+    let mut all_ended = false;
+    for _ in 0..200 {
+        expect(0, &reached);
+        let mut ended = captures.iter_mut().map(Child::try_wait);
+        all_ended = ended.all(|state| state.expect("a state").is_some());
+        if all_ended {
+            break;
+        }
+    }
+    for child in &mut captures {
+        let _ = child.kill();
+    }
+    assert!(all_ended, "a capture did not see 200 pings");
+    let outputs = captures
+        .into_iter()
+        .map(|child| child.wait_with_output().expect("its output"));
+    outputs
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .collect()
 }
 
 #[test]
@@ -343,6 +381,47 @@ fn schemas_and_completions_are_printed() {
         &["check", "n-sites", "--set", "sits=2"],
         "did you mean `sites`?",
     );
+}
+
+#[test]
+fn cases_are_listed_for_programs() {
+    let listed = json(&[
+        "test",
+        "--list",
+        "--case",
+        "rfc6830::s5_3::pings*",
+        "--json",
+    ]);
+    let cases = listed["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 1);
+    assert_eq!(cases[0]["id"], "rfc6830::s5_3::pings_cross_the_tunnel");
+    assert!(cases[0]["requirements"][0].is_string() && cases[0]["roles"][0] == "itr");
+}
+
+#[test]
+fn poor_programs_are_counted_for_programs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = lisplab(&[
+        "poor",
+        "--kind",
+        "silent",
+        "--case",
+        "rfc6833::s4_2::wrong_key_is_not_notified",
+        "--json",
+        "--out",
+        folder.path().to_str().expect("a path"),
+    ]);
+    if output.status.code() == Some(3) && std::env::var_os("LISPLAB_SKIP_WITHOUT_NETNS").is_some() {
+        return;
+    }
+    let record: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let program = &record["programs"][0];
+    assert_eq!(program["program"], "silent");
+    assert_eq!(
+        (&program["cases"], &program["refused"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(program["passed"], Value::Array(Vec::new()));
 }
 
 #[test]

@@ -92,6 +92,10 @@ pub struct Clock {
 
 impl Clock {
     /// A clock whose origin is now.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "read once: what follows is monotonic"
+    )]
     pub fn start() -> Self {
         Self {
             origin: Instant::now(),
@@ -102,6 +106,10 @@ impl Clock {
 
     /// A clock whose origin is the Unix epoch as the wall clock has it now; from here on it is monotonic. Moments of it
     /// can be stored and compared by a later process.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "read once: what follows is monotonic"
+    )]
     pub fn since_epoch() -> Self {
         let wall = SystemTime::now();
         Self {
@@ -157,6 +165,27 @@ mod tests {
         assert_eq!(Time::from_secs(u64::MAX), Time::NEVER);
         assert_eq!(Time::from_secs(1).since(Time::from_secs(2)), Duration::ZERO);
         assert_eq!(Time::from_secs(1) - Duration::from_secs(2), Time::ZERO);
+    }
+
+    #[test]
+    fn a_clock_goes_on_whatever_the_wall_clock_does() {
+        for clock in [Clock::start(), Clock::since_epoch()] {
+            let before = clock.now();
+            // Where the wall clock stood at the start is all that a clock knows of it: stepping it by an hour afterwards
+            // changes no moment, and no date of one.
+            let stepped = Clock {
+                origin_wall: clock.origin_wall + Duration::from_secs(3600),
+                ..clock
+            };
+            let now = stepped.now();
+            assert!(now >= before && now.since(before) < Duration::from_secs(60));
+            let shown = stepped.wall(now).duration_since(clock.wall(now)).unwrap();
+            assert_eq!(
+                shown,
+                Duration::from_secs(3600),
+                "a date is all that shows it"
+            );
+        }
     }
 
     #[test]

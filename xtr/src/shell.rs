@@ -134,6 +134,10 @@ impl Host {
     ///
     /// # Errors
     /// The system does not list its interfaces.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "nonces go on growing over restarts"
+    )]
     pub fn read() -> Result<Self, Failure> {
         let interfaces = nix::ifaddrs::getifaddrs()
             .map_err(|e| Failure::host("reading the addresses of the interfaces", e))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use conformance::bundle::{self, Bundle, Manifest};
 use conformance::results::{CaseResult, Results};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{Exit, complain};
 
@@ -32,6 +33,9 @@ enum Command {
         /// Where to; beside the folder if not given.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// For programs; see docs/formats.md.
+        #[arg(long)]
+        json: bool,
     },
     /// Unpack a bundle: what it holds is what an evidence folder holds.
     Unpack {
@@ -39,6 +43,9 @@ enum Command {
         bundle: PathBuf,
         /// A folder that is not there yet.
         folder: PathBuf,
+        /// For programs; see docs/formats.md.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -59,8 +66,16 @@ struct File<'a> {
 pub(crate) fn run(args: &Args) -> Exit {
     let done = match &args.command {
         Command::Show { bundle, json } => show(bundle, *json),
-        Command::Make { folder, output } => make(folder, output.as_deref()),
-        Command::Unpack { bundle, folder } => unpack(bundle, folder),
+        Command::Make {
+            folder,
+            output,
+            json,
+        } => make(folder, output.as_deref(), *json),
+        Command::Unpack {
+            bundle,
+            folder,
+            json,
+        } => unpack(bundle, folder, *json),
     };
     done.map_or_else(|problem| complain(problem, Exit::Input), |()| Exit::Fine)
 }
@@ -123,7 +138,7 @@ fn show(path: &Path, as_json: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn make(folder: &Path, output: Option<&Path>) -> Result<(), String> {
+fn make(folder: &Path, output: Option<&Path>, json: bool) -> Result<(), String> {
     let folder = std::path::absolute(folder).map_err(|error| error.to_string())?;
     // What the implementation said of its version stands in the record of the run.
     let results = folder.parent().and_then(|out| Results::read(out).ok());
@@ -131,11 +146,15 @@ fn make(folder: &Path, output: Option<&Path>) -> Result<(), String> {
     let beside = bundle::name_of(&folder);
     let output = output.unwrap_or(&beside);
     bundle::make(&folder, output, version).map_err(|error| error.to_string())?;
-    super::print(&format!("{}\n", output.display()));
+    if json {
+        super::print_json(&json!({"format": bundle::BUNDLE_FORMAT, "file": output}));
+    } else {
+        super::print(&format!("{}\n", output.display()));
+    }
     Ok(())
 }
 
-fn unpack(path: &Path, folder: &Path) -> Result<(), String> {
+fn unpack(path: &Path, folder: &Path, json: bool) -> Result<(), String> {
     let bundle: Bundle = bundle::open(path).map_err(|error| error.to_string())?;
     let wrong = |error: std::io::Error| {
         format!(
@@ -144,5 +163,12 @@ fn unpack(path: &Path, folder: &Path) -> Result<(), String> {
         )
     };
     std::fs::create_dir(folder).map_err(wrong)?;
-    bundle.unpack(folder).map_err(wrong)
+    bundle.unpack(folder).map_err(wrong)?;
+    if json {
+        let files: Vec<&String> = bundle.files.keys().collect();
+        super::print_json(
+            &json!({"format": bundle::BUNDLE_FORMAT, "folder": folder, "files": files}),
+        );
+    }
+    Ok(())
 }

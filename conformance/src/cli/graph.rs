@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Mermaid text instead of SVG, for pages that render it.
     #[arg(long)]
     mermaid: bool,
+    /// For programs: what the picture shows; see docs/formats.md.
+    #[arg(long, conflicts_with = "mermaid")]
+    json: bool,
     /// Write to this file instead of standard output.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -52,6 +55,8 @@ pub(crate) fn run(args: &Args) -> Exit {
     };
     let text = if args.mermaid {
         graph.mermaid()
+    } else if args.json {
+        super::json(&graph.record())
     } else {
         graph.svg()
     };

@@ -61,6 +61,9 @@ pub(crate) struct DownArgs {
     /// All labs of this user that are up.
     #[arg(long, conflicts_with = "name")]
     all: bool,
+    /// For programs: which labs were taken down, and of which what a crash had left was removed.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What went wrong, and the exit code that goes with it.
@@ -303,20 +306,30 @@ pub(crate) fn down(args: &DownArgs) -> Exit {
 fn try_down(args: &DownArgs) -> Result<Exit, LabError> {
     let registry = Registry::of("lisplab")?;
     // What crashed labs left behind first: asking for such a one by its name is no mistake.
-    let cleaned = registry.clean()?;
-    for name in &cleaned {
-        super::print(&format!("removed what was left of {name}\n"));
-    }
-    if args.all {
-        for name in registry.names()? {
-            registry.open(&name)?.down()?;
+    let removed = registry.clean()?;
+    if !args.json {
+        for name in &removed {
+            super::print(&format!("removed what was left of {name}\n"));
         }
-        return Ok(Exit::Fine);
     }
-    match &args.name {
-        Some(name) if cleaned.contains(name) => {}
-        None if !cleaned.is_empty() && registry.names()?.is_empty() => {}
-        name => find(name.as_deref())?.down()?,
+    let labs = match &args.name {
+        _ if args.all => {
+            let names = registry.names()?.into_iter();
+            names
+                .map(|name| registry.open(&name))
+                .collect::<Result<_, _>>()?
+        }
+        Some(name) if removed.contains(name) => Vec::new(),
+        None if !removed.is_empty() && registry.names()?.is_empty() => Vec::new(),
+        name => vec![find(name.as_deref())?],
+    };
+    let mut down = Vec::new();
+    for lab in labs {
+        down.push(lab.name().to_owned());
+        lab.down()?;
+    }
+    if args.json {
+        super::print_json(&serde_json::json!({"down": down, "removed": removed}));
     }
     Ok(Exit::Fine)
 }

@@ -177,6 +177,11 @@ pub(crate) fn print_bytes(text: &[u8]) -> bool {
     out.write_all(text).and_then(|()| out.flush()).is_ok()
 }
 
+/// Writes a value as a line of JSON; false when nobody reads any more.
+pub(crate) fn print_line(value: &serde_json::Value) -> bool {
+    print_bytes(format!("{value}\n").as_bytes())
+}
+
 /// Writes a value as indented JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     let mut text = serde_json::to_string_pretty(value).expect("what is printed serializes");

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Only this program.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
+    /// For programs; see docs/formats.md.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &Args) -> Exit {
         return complain(error, Exit::Host);
     }
     let mut passed = 0;
+    let mut record = Vec::new();
     for (_, name) in Kind::ALL
         .into_iter()
         .filter(|(kind, _)| args.kind.is_none_or(|wanted| wanted == *kind))
@@ -81,23 +85,33 @@ pub(crate) fn run(args: &Args) -> Exit {
         let progress = Lines::new(runs.len());
         let results = suite::run(&runs, &options, &Baseline::default(), &progress);
         progress.finish();
-        for case in results
+        let passes = results
             .cases
             .iter()
-            .filter(|case| matches!(case.verdict, Verdict::Pass | Verdict::Warn))
-        {
-            super::print(&format!("{name} passed {}\n", case.id));
-            passed += 1;
-        }
+            .filter(|case| matches!(case.verdict, Verdict::Pass | Verdict::Warn));
+        let passes: Vec<&str> = passes.map(|case| case.id.as_str()).collect();
         let refused = results
             .cases
             .iter()
             .filter(|case| case.verdict.is_failure())
             .count();
+        passed += passes.len();
+        if args.json {
+            record.push(serde_json::json!({
+                "program": name, "cases": results.cases.len(), "refused": refused, "passed": passes,
+            }));
+            continue;
+        }
+        for case in passes {
+            super::print(&format!("{name} passed {case}\n"));
+        }
         super::print(&format!(
             "{name}: {refused} of {} cases turned it down\n",
             results.cases.len()
         ));
+    }
+    if args.json {
+        super::print_json(&serde_json::json!({"format": 1, "programs": record}));
     }
     if passed == 0 {
         Exit::Fine
@@ -145,6 +159,7 @@ fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+#[allow(clippy::disallowed_methods, reason = "any number will do")]
 fn serve(socket: &UdpSocket, kind: Kind) {
     let mut state = SystemTime::now()
         .duration_since(UNIX_EPOCH)

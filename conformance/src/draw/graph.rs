@@ -1,7 +1,7 @@
 //! The picture of a topology: what is drawn, taken from a topology file.
 
 use harness::topology::{Impairment, NodeKind, Topology};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use super::ladder::Column;
@@ -30,8 +30,36 @@ pub struct GraphNode {
     pub role: String,
     /// Whether it speaks LISP: drawn with a strong border.
     pub lisp: bool,
-    /// Facts below the name: EID prefixes, locators, state of a live lab.
+    /// Facts below the name: EID prefixes, locators, whom it asks.
     pub facts: Vec<String>,
+    /// What is in it now, in a live lab: its map-cache or its registrations.
+    pub state: Vec<String>,
+}
+
+/// Facts of a box that are drawn; the tooltip has all.
+const MOST_FACTS: usize = 12;
+/// The same of its state.
+const MOST_STATE: usize = 8;
+
+impl GraphNode {
+    /// The lines of its box. Where there are very many, the last one counts those that are left out.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (all, most) in [(&self.facts, MOST_FACTS), (&self.state, MOST_STATE)] {
+            if all.len() <= most {
+                lines.extend(all.iter().cloned());
+            } else {
+                lines.extend(all[..most - 1].iter().cloned());
+                lines.push(format!("and {} more", all.len() - (most - 1)));
+            }
+        }
+        lines
+    }
+
+    /// Everything that is known of it.
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        self.facts.iter().chain(&self.state).map(String::as_str)
+    }
 }
 
 /// Shape of a box.
@@ -80,7 +108,6 @@ impl Graph {
                     .map(|address| format!("lo {address}"))
                     .collect();
                 facts.extend(facts_of(&node.settings));
-                facts.extend(state.get(&node.name).into_iter().flatten().cloned());
                 let role = node.role.as_deref().unwrap_or_default();
                 GraphNode {
                     name: node.name.clone(),
@@ -96,6 +123,7 @@ impl Graph {
                     },
                     lisp: is_lisp(role),
                     facts,
+                    state: state.get(&node.name).cloned().unwrap_or_default(),
                 }
             })
             .collect();
@@ -150,6 +178,38 @@ impl Graph {
     /// The same for a page that brings the style once for all its pictures.
     pub(crate) fn svg_for_page(&self) -> String {
         super::graph_svg::svg(self, false)
+    }
+
+    /// What the picture shows, for programs (docs/formats.md).
+    pub fn record(&self) -> Value {
+        let node = |node: &GraphNode| {
+            let kind = match node.shape {
+                Shape::Host => "host",
+                Shape::Router => "router",
+                Shape::Bridge => "bridge",
+            };
+            json!({
+                "name": node.name, "kind": kind, "role": node.role, "lisp": node.lisp,
+                "facts": node.facts, "state": node.state,
+            })
+        };
+        let end = |end: &GraphEnd| {
+            let node = self.nodes.get(end.node).map(|node| &node.name);
+            json!({"node": node, "labels": end.labels})
+        };
+        let link = |link: &GraphLink| {
+            json!({
+                "name": link.name, "ends": link.ends.iter().map(end).collect::<Vec<_>>(),
+                "note": link.note, "impaired": link.impaired,
+            })
+        };
+        json!({
+            "format": 1,
+            "name": self.name,
+            "description": self.description,
+            "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
+            "links": self.links.iter().map(link).collect::<Vec<_>>(),
+        })
     }
 
     /// The picture as a Mermaid flowchart.

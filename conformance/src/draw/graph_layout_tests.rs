@@ -23,6 +23,7 @@ fn network(nodes: usize, links: &[(usize, usize)]) -> Graph {
                 role: "host".to_owned(),
                 lisp: false,
                 facts: vec!["EID 10.0.0.0/24".to_owned(); index % 4],
+                state: Vec::new(),
             })
             .collect(),
         links: links

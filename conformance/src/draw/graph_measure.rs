@@ -9,7 +9,7 @@ pub(super) fn sizes(graph: &Graph, detailed: bool) -> Vec<Frame> {
         .nodes
         .iter()
         .map(|node| {
-            let facts: &[String] = if detailed { &node.facts } else { &[] };
+            let facts = if detailed { node.lines() } else { Vec::new() };
             let title = width(&node.name, TITLE) * 1.08;
             let widest = facts
                 .iter()

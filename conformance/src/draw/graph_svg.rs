@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::graph::{Graph, GraphLink, Shape};
+use super::graph::{Graph, GraphLink, GraphNode, Shape};
 use super::graph_layout::{FACT_LINE, Frame, Places, SMALL, TITLE, place};
 use super::graph_ports::{Face, faces, ports};
 use super::template;
@@ -100,7 +100,11 @@ pub(super) fn svg(graph: &Graph, styled: bool) -> String {
 fn boxed(graph: &Graph, places: &Places, index: usize) -> Box {
     let node = &graph.nodes[index];
     let frame = places.boxes[index];
-    let facts: &[String] = if places.detailed { &node.facts } else { &[] };
+    let facts = if places.detailed {
+        node.lines()
+    } else {
+        Vec::new()
+    };
     let content = 34.0 + FACT_LINE * facts.len() as f64 + if facts.is_empty() { 0.0 } else { 6.0 };
     let top = frame.y + (frame.height - content) / 2.0;
     let room = frame.width - 12.0;
@@ -148,7 +152,7 @@ fn boxed(graph: &Graph, places: &Places, index: usize) -> Box {
         width: round(frame.width),
         height: round(frame.height),
         radius: if node.shape == Shape::Host { 14 } else { 3 },
-        tooltip: format!("{} ({})\n{}", node.name, node.role, node.facts.join("\n")),
+        tooltip: format!("{} ({})\n{}", node.name, node.role, words(node, "\n")),
         texts,
     }
 }
@@ -422,12 +426,16 @@ fn in_words(graph: &Graph) -> String {
     let nodes = graph
         .nodes
         .iter()
-        .map(|node| format!("{} ({}): {}", node.name, node.role, node.facts.join("; ")));
+        .map(|node| format!("{} ({}): {}", node.name, node.role, words(node, "; ")));
     let links = graph
         .links
         .iter()
         .map(|link| link_in_words(graph, link).replace('\n', "; "));
     nodes.chain(links).collect::<Vec<_>>().join("\n")
+}
+
+fn words(node: &GraphNode, between: &str) -> String {
+    node.words().collect::<Vec<_>>().join(between)
 }
 
 fn text(class: &'static str, x: f64, y: f64, anchor: &'static str, text: String) -> Text {

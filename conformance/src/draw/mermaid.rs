@@ -11,7 +11,7 @@ pub(super) fn flowchart(graph: &Graph) -> String {
     let _ = writeln!(out, "flowchart LR");
     for (index, node) in graph.nodes.iter().enumerate() {
         let mut lines = vec![format!("<b>{}</b>", entity(&node.name)), entity(&node.role)];
-        lines.extend(node.facts.iter().map(|fact| entity(fact.trim())));
+        lines.extend(node.lines().iter().map(|fact| entity(fact.trim())));
         let text = lines.join("<br/>");
         let (open, close) = match node.shape {
             Shape::Host => ("([", "])"),

@@ -100,13 +100,26 @@ fn a_failing_scenario_is_replayed() {
 
     // What passes here was something else there.
     let unpacked = folder.join("unpacked");
-    let done = lisplab(folder, &["bundle", "unpack", bundle, "unpacked"]);
+    let done = lisplab(folder, &["bundle", "unpack", bundle, "unpacked", "--json"]);
     assert_eq!(code(&done), Some(0), "{}", said(&done));
+    let done: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(done["folder"], "unpacked");
+    assert!(
+        done["files"]
+            .as_array()
+            .unwrap()
+            .contains(&"result.json".into())
+    );
     let result = unpacked.join("result.json");
     let text = std::fs::read_to_string(&result).unwrap();
     std::fs::write(&result, text.replace("\"fail\"", "\"pass\"")).unwrap();
-    let made = lisplab(folder, &["bundle", "make", "unpacked", "-o", "other.tgz"]);
+    let made = lisplab(
+        folder,
+        &["bundle", "make", "unpacked", "-o", "other.tgz", "--json"],
+    );
     assert_eq!(code(&made), Some(0), "{}", said(&made));
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!(made["file"], "other.tgz");
     let differs = lisplab(
         folder,
         &["replay", "other.tgz", "--out", "again", "--allow-exec"],

@@ -13,11 +13,12 @@ use harness::pcapng::Writer;
 use harness::{Direction, Packet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
+use serde_json::json;
 
 use super::Which;
 use crate::cli::interrupt::signals;
 use crate::cli::lab::{find, finish, of_lab};
-use crate::cli::{Exit, print_bytes};
+use crate::cli::{Exit, print_bytes, print_line, say};
 
 /// How long one look at the rings waits for a packet: within it an interrupt is noticed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,6 +39,9 @@ pub(crate) struct CaptureArgs {
     /// Also what is no IP, such as ARP.
     #[arg(long)]
     all: bool,
+    /// For programs: an object for each packet instead of text; see docs/formats.md.
+    #[arg(long, conflicts_with = "write")]
+    json: bool,
 }
 
 pub(crate) fn capture(args: &CaptureArgs) -> Exit {
@@ -70,7 +74,7 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
                     None => {
                         let mut start = None;
                         follow(&lab, capture, &signals, args.count, |packet| {
-                            Ok(line(packet, &mut start, args.all))
+                            Ok(show(packet, &mut start, args))
                         })
                     }
                 };
@@ -81,9 +85,11 @@ pub(crate) fn capture(args: &CaptureArgs) -> Exit {
                     .as_ref()
                     .map(|path| format!(" into {}", path.display()))
                     .unwrap_or_default();
-                eprintln!("{packets} packets{into}");
+                say(&format!("{packets} packets{into}\n"));
                 if lost > 0 {
-                    eprintln!("{lost} more were lost by the capture: this host is too busy");
+                    say(&format!(
+                        "{lost} more were lost by the capture: this host is too busy\n"
+                    ));
                 }
                 Ok(Exit::Fine)
             }),
@@ -129,14 +135,26 @@ fn follow(
 }
 
 /// Prints a packet; false when nobody reads any more.
-fn line(packet: &Packet, start: &mut Option<u64>, all: bool) -> bool {
+fn show(packet: &Packet, start: &mut Option<u64>, args: &CaptureArgs) -> bool {
     let start = *start.get_or_insert(packet.time_ns);
     let trace = Trace::from_packets(vec![packet.clone()], Edition::default());
     let Some(seen) = trace.iter().next() else {
         return true;
     };
-    if seen.ip().is_none() && !all {
+    if seen.ip().is_none() && !args.all {
         return true;
+    }
+    let summary = seen.summary();
+    if args.json {
+        return print_line(&json!({
+            "number": packet.number,
+            "time_ns": packet.time_ns,
+            "link": packet.link(),
+            "from": packet.from_node(),
+            "to": packet.to_node(),
+            "octets": packet.original_len,
+            "summary": summary,
+        }));
     }
     let seconds = packet.time_ns.saturating_sub(start) as f64 / 1e9;
     let way = match packet.direction {
@@ -149,6 +167,5 @@ fn line(packet: &Packet, start: &mut Option<u64>, all: bool) -> bool {
         ),
     };
     let number = packet.number;
-    let summary = seen.summary();
     print_bytes(format!("{number:>5} {seconds:11.6} {way:<32} {summary}\n").as_bytes())
 }

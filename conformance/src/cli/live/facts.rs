@@ -7,9 +7,6 @@ use std::process::{Command, Stdio};
 use harness::named::{NamedLab, Status};
 use serde_json::Value;
 
-/// Lines of one node's box; what is more is counted.
-const MOST: usize = 8;
-
 /// Per node what its map-cache or its registrations hold, a line each. A program that has no such `show` command adds
 /// nothing.
 pub(crate) fn facts(lab: &NamedLab, status: &Status) -> BTreeMap<String, Vec<String>> {
@@ -28,13 +25,8 @@ pub(crate) fn facts(lab: &NamedLab, status: &Status) -> BTreeMap<String, Vec<Str
             let Some(answer) = show(lab, &node.name, service.pid, what) else {
                 continue;
             };
-            let mut lines = words(&answer);
-            if lines.len() > MOST {
-                let more = lines.len() - (MOST - 1);
-                lines.truncate(MOST - 1);
-                lines.push(format!("and {more} more"));
-            }
-            facts.entry(node.name.clone()).or_default().extend(lines);
+            let lines = facts.entry(node.name.clone()).or_default();
+            lines.extend(words(&answer));
         }
     }
     facts

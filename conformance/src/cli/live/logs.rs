@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use harness::LabError;
 use harness::named::NamedLab;
+use serde_json::json;
 
 use super::Which;
 use crate::cli::lab::{find, finish, of_lab};
-use crate::cli::{Exit, print_bytes};
+use crate::cli::{Exit, print_bytes, print_line};
 
 /// How often a followed file is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,6 +28,9 @@ pub(crate) struct LogsArgs {
     /// Only the last lines of each program's output.
     #[arg(long, short = 'n', value_name = "COUNT")]
     lines: Option<usize>,
+    /// For programs: an object for each line; see docs/formats.md.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn logs(args: &LogsArgs) -> Exit {
@@ -43,43 +47,66 @@ fn read(lab: &NamedLab, args: &LogsArgs) -> Result<Exit, LabError> {
     loop {
         let found = files_of(lab, &args.node)?;
         let several = found.len() > 1;
-        for (title, path) in found {
-            if files.iter().any(|file| file.path == path) {
+        for log in found {
+            if files.iter().any(|file| file.log.path == log.path) {
                 continue;
             }
-            let Ok(file) = File::open(&path) else {
+            let Ok(file) = File::open(&log.path) else {
                 continue;
             };
             let lines = if first { args.lines } else { None };
-            let mut followed = Followed { path, file };
-            if several && !print_bytes(format!("==> {title} <==\n").as_bytes()) {
+            let title = format!("==> {} <==\n", log.title());
+            let mut followed = Followed {
+                log,
+                file,
+                begun: Vec::new(),
+            };
+            if several && !args.json && !print_bytes(title.as_bytes()) {
                 return Ok(Exit::Fine);
             }
             let text = followed.rest();
-            if !print_bytes(last_lines(&text, lines)) {
+            if !followed.show(last_lines(&text, lines), args) {
                 return Ok(Exit::Fine);
             }
             files.push(followed);
         }
         first = false;
-        if !args.follow {
-            return Ok(Exit::Fine);
-        }
+        let ends = !args.follow || !lab.logs().is_dir();
         for file in &mut files {
-            if !print_bytes(&file.rest()) {
+            let text = file.rest();
+            if !file.show(&text, args) || (ends && !file.end(args)) {
                 return Ok(Exit::Fine);
             }
         }
-        if !lab.logs().is_dir() {
+        if ends {
             return Ok(Exit::Fine);
         }
         std::thread::sleep(LOOK);
     }
 }
 
-struct Followed {
+/// The output of one start of a program.
+struct LogFile {
     path: PathBuf,
+    program: String,
+    /// From 1.
+    start: u32,
+}
+
+impl LogFile {
+    fn title(&self) -> String {
+        match self.start {
+            1 => self.program.clone(),
+            start => format!("{}, start {start}", self.program),
+        }
+    }
+}
+
+struct Followed {
+    log: LogFile,
     file: File,
+    /// A line that has no end yet.
+    begun: Vec<u8>,
 }
 
 impl Followed {
@@ -95,10 +122,38 @@ impl Followed {
         let _ = self.file.read_to_end(&mut text);
         text
     }
+
+    /// Prints what was read; false when nobody reads any more.
+    fn show(&mut self, text: &[u8], args: &LogsArgs) -> bool {
+        if !args.json {
+            return print_bytes(text);
+        }
+        self.begun.extend(text);
+        while let Some(end) = self.begun.iter().position(|octet| *octet == b'\n') {
+            let line: Vec<u8> = self.begun.drain(..=end).collect();
+            if !self.record(&line[..end], &args.node) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Prints a last line that has no end.
+    fn end(&mut self, args: &LogsArgs) -> bool {
+        let line = std::mem::take(&mut self.begun);
+        line.is_empty() || self.record(&line, &args.node)
+    }
+
+    fn record(&self, line: &[u8], node: &str) -> bool {
+        let line = String::from_utf8_lossy(line);
+        print_line(&json!({
+            "node": node, "program": self.log.program, "start": self.log.start, "line": line,
+        }))
+    }
 }
 
-/// The outputs of a node's programs, with a title each, in the order of their starts.
-fn files_of(lab: &NamedLab, node: &str) -> Result<Vec<(String, PathBuf)>, LabError> {
+/// The outputs of a node's programs in the order of their starts.
+fn files_of(lab: &NamedLab, node: &str) -> Result<Vec<LogFile>, LabError> {
     let status = match lab.status() {
         Ok(status) => status,
         // Taken down meanwhile: nothing new can come.
@@ -140,12 +195,11 @@ fn files_of(lab: &NamedLab, node: &str) -> Result<Vec<(String, PathBuf)>, LabErr
             if !path.is_file() {
                 break;
             }
-            let title = if start == 1 {
-                service.name.clone()
-            } else {
-                format!("{}, start {start}", service.name)
-            };
-            files.push((title, path));
+            files.push(LogFile {
+                path,
+                program: service.name.clone(),
+                start,
+            });
         }
     }
     Ok(files)
