@@ -29,3 +29,4 @@ pub mod text;
 pub mod trace;
 pub mod verdict;
 pub mod witness;
+mod words;

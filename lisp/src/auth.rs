@@ -52,6 +52,17 @@ impl HkdfReading {
     ];
 }
 
+impl fmt::Display for HkdfReading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HkdfReading::Salt32 => "salt s, 32 octets",
+            HkdfReading::Salt16 => "salt s, 16 octets",
+            HkdfReading::Info32 => "info s, 32 octets",
+            HkdfReading::ExtractOnly => "extract only, salt s",
+        })
+    }
+}
+
 /// How far a code reaches in a message with xTR-ID and Site-ID (ambiguities A4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coverage {
@@ -152,7 +163,7 @@ impl fmt::Display for MacAlgorithm {
         match (known, self) {
             (Some((name, _)), _) => f.write_str(name),
             (None, MacAlgorithm::HkdfSha256(reading)) => {
-                write!(f, "hmac-sha-256-128+hkdf-sha-256 ({reading:?})")
+                write!(f, "hmac-sha-256-128+hkdf-sha-256 ({reading})")
             }
             (None, other) => write!(f, "{other:?}"),
         }

@@ -22,7 +22,7 @@ fn each_line_has_cases_and_a_sabotage() {
         assert_eq!(number, at + 1, "lines are numbered in order");
         for id in ids {
             let case = crate::case::find(id);
-            let case = case.unwrap_or_else(|| panic!("line {number}: there is no case {id:?}"));
+            let case = case.unwrap_or_else(|| panic!("line {number}: there is no case {id}"));
             assert!(
                 !case.sabotages.is_empty(),
                 "line {number}: {id} cannot fail"

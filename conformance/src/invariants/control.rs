@@ -10,6 +10,7 @@ use crate::decode::Lisp;
 use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const CHECKSUM: Req = Req::new("rfc6830-6.1-control-cksum-tx");
 const LENGTH: Req = Req::new("rfc6830-6.1-control-len");
@@ -159,7 +160,7 @@ fn ports(trace: &Trace, findings: &mut Findings) {
                 .udp()
                 .map(|udp| (udp.source_port, udp.destination_port));
             expect(ports == Some((CONTROL_PORT, CONTROL_PORT)), || {
-                format!("ports {ports:?}")
+                format!("ports {}", words::ports(ports))
             })
         },
     );
@@ -184,7 +185,9 @@ fn reserved(trace: &Trace, findings: &mut Findings) {
             || {
                 format!(
                     "bits 10-16 {:#09b}, L {}, D {}",
-                    request.reserved, request.local_xtr, request.dont_reply
+                    request.reserved,
+                    u8::from(request.local_xtr),
+                    u8::from(request.dont_reply)
                 )
             },
         )
@@ -212,8 +215,10 @@ fn reserved(trace: &Trace, findings: &mut Findings) {
             register.reserved == 0 && !register.rtr && (newer || !later.contains(&true)),
             || {
                 format!(
-                    "bits 7-18 {:#x}, S E T a I {later:?}, R {}",
-                    register.reserved, register.rtr
+                    "bits 7-18 {:#x}, S E T a I {}, R {}",
+                    register.reserved,
+                    words::listed(later.map(u8::from)),
+                    u8::from(register.rtr)
                 )
             },
         )
@@ -271,7 +276,7 @@ fn encapsulated(trace: &Trace, findings: &mut Findings) {
                 .map(|inner| (inner.source_port, inner.destination_port));
             let data =
                 ports.is_some_and(|(source, destination)| source == 4341 || destination == 4341);
-            expect(!data, || format!("inner ports {ports:?}"))
+            expect(!data, || format!("inner ports {}", words::ports(ports)))
         },
     );
     every(

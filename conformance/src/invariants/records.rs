@@ -9,6 +9,7 @@ use super::nonces::requests_of;
 use crate::catalogue::Req;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const ACT: Req = Req::new("rfc6830-6.1.4-act-tx0");
 const FLAGS: Req = Req::new("rfc6830-6.1.4-loc-flags-reserved");
@@ -103,9 +104,7 @@ fn form(trace: &Trace, findings: &mut Findings) {
                     .collect();
                 (!rlocs.is_sorted()).then_some(rlocs)
             });
-            expect(wrong.is_none(), || {
-                format!("{:?}", wrong.unwrap_or_default())
-            })
+            expect(wrong.is_none(), || words::listed(wrong.unwrap_or_default()))
         },
     );
     // Records for several EIDs of one Map-Request have nothing to do with each other; overlapping ones time out together.
@@ -209,7 +208,7 @@ fn replies(trace: &Trace, findings: &mut Findings) {
                 .collect();
             let to = packet.destination();
             expect(to.is_some_and(|to| rlocs.contains(&to)), || {
-                format!("destination {to:?}, ITR-RLOCs {rlocs:?}")
+                format!("{}, ITR-RLOCs {}", words::to(packet), words::listed(rlocs))
             })
         },
     );
@@ -232,8 +231,10 @@ fn replies(trace: &Trace, findings: &mut Findings) {
             udp.source_port == CONTROL_PORT && asked.contains(&udp.destination_port),
             || {
                 format!(
-                    "ports {} > {}, asked from {asked:?}",
-                    udp.source_port, udp.destination_port
+                    "ports {} > {}, asked from {}",
+                    udp.source_port,
+                    udp.destination_port,
+                    words::listed(asked)
                 )
             },
         )

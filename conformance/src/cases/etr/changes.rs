@@ -16,6 +16,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const APPENDED: Req = Req::new("rfc6830-6.6-append-order");
 
@@ -274,9 +275,10 @@ fn from_the_uplink(trace: &Trace, findings: &mut Findings) {
         [probe, reply],
         format!("from {SECOND} by its own link, p on {FIRST}"),
         format!(
-            "from {:?} by {}, p on {marked:?}",
-            reply.source(),
-            reply.link()
+            "{} by {}, p on {}",
+            words::from(reply),
+            reply.link(),
+            words::listed(marked)
         ),
     );
 }
@@ -416,7 +418,11 @@ fn only_the_new_one(trace: &Trace, findings: &mut Findings) {
             packet.source() != Some(FIRST) && !named,
             packet,
             format!("{SECOND}, the only locator now, and nowhere {FIRST}"),
-            format!("from {:?}, ITR-RLOCs {itr_rlocs:?}", packet.source()),
+            format!(
+                "{}, ITR-RLOCs {}",
+                words::from(packet),
+                words::listed(itr_rlocs)
+            ),
         );
     }
 }

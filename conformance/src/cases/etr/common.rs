@@ -237,16 +237,6 @@ pub(super) fn prefixes(packet: &Seen) -> Vec<EidPrefix> {
         .collect()
 }
 
-/// Prefixes as text.
-pub(super) fn listed(prefixes: &[EidPrefix]) -> String {
-    let texts: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
-    if texts.is_empty() {
-        "none".to_owned()
-    } else {
-        texts.join(", ")
-    }
-}
-
 /// Changes Map-Replies that the victim sends.
 pub(super) fn spoil_replies(
     mut change: impl FnMut(&mut MapReply) -> bool + Send + 'static,

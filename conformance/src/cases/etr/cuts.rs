@@ -11,6 +11,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const LENGTH: Req = Req::new("rfc6830-6.1-control-len");
 
@@ -220,6 +221,6 @@ fn small_and_complete(trace: &Trace, findings: &mut Findings) {
         missing.is_empty(),
         &evidence,
         "all EID-Prefixes registered",
-        format!("missing: {}", listed(&missing)),
+        format!("missing: {}", words::listed(&missing)),
     );
 }

@@ -13,6 +13,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const INTERVAL: Req = Req::new("rfc6833-4.2-reg-60s");
 const M_USAGE: Req = Req::new("rfc6833-4.2-m-usage");
@@ -204,19 +205,22 @@ fn sent_again(trace: &Trace, findings: &mut Findings) {
         right,
         &first,
         "sent again after 1 s and after 2 s more",
-        format!("{gaps:.2?} s"),
+        words::gaps(&gaps),
     );
     findings.check(
         INCREASES,
         nonces.len() > 1 && nonces.windows(2).all(|pair| pair[0] < pair[1]),
         &first,
         "nonces that grow with each Map-Register",
-        format!("{nonces:x?}"),
+        format!("nonces {}", words::nonces(&nonces)),
     );
     findings.recorded(
         SAME_NONCE,
         &first,
-        format!("nonces of a Map-Register and its retransmissions: {nonces:x?}"),
+        format!(
+            "nonces of a Map-Register and its retransmissions: {}",
+            words::nonces(&nonces)
+        ),
     );
     let second = of("the second start", "end of the drive");
     let after = second
@@ -226,8 +230,8 @@ fn sent_again(trace: &Trace, findings: &mut Findings) {
         AFTER_RESTART,
         after > nonces.last().copied(),
         &second,
-        format!("a nonce above {:x?}", nonces.last()),
-        format!("{after:x?}"),
+        format!("a nonce above {}", words::nonce(nonces.last())),
+        format!("nonce {}", words::nonce(after)),
     );
 }
 
@@ -287,6 +291,6 @@ fn quick(trace: &Trace, findings: &mut Findings) {
         !gaps.is_empty() && gaps.iter().all(|gap| (19.0..=72.0).contains(gap)),
         &sent,
         "19 to 72 s between Map-Registers that are confirmed",
-        format!("{gaps:.1?} s"),
+        words::gaps(&gaps),
     );
 }

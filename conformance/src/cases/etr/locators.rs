@@ -12,6 +12,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const SORTED: Req = Req::new("rfc6830-6.1.5-loc-sorted");
 const SAME_ORDER: Req = Req::new("rfc6830-6.1.5-loc-order");
@@ -185,7 +186,7 @@ fn locator_sets(trace: &Trace, findings: &mut Findings) {
             found.is_sorted(),
             packet,
             "ascending, IPv4 first",
-            format!("{found:?}"),
+            words::listed(&found),
         );
         let mut complete = found.clone();
         complete.sort();
@@ -193,8 +194,8 @@ fn locator_sets(trace: &Trace, findings: &mut Findings) {
             SAME_ORDER,
             complete == expected,
             packet,
-            format!("all of {expected:?}"),
-            format!("{found:?}"),
+            format!("all of {}", words::listed(&expected)),
+            words::listed(&found),
         );
         findings.check(
             ACT,
@@ -224,18 +225,22 @@ fn reply_record(trace: &Trace, packet: &Seen, record: &MapRecord, findings: &mut
         L_BIT,
         local == own && !own.is_empty(),
         packet,
-        format!("L = 1 on {own:?}"),
-        format!("L = 1 on {local:?}"),
+        format!("L = 1 on {}", words::listed(&own)),
+        format!("L = 1 on {}", words::listed(&local)),
     );
     let reachable = flags(|locator| locator.reachable);
-    findings.recorded(R_BIT, packet, format!("R = 1 on {reachable:?}"));
+    findings.recorded(
+        R_BIT,
+        packet,
+        format!("R = 1 on {}", words::listed(reachable)),
+    );
     let odd = flags(|locator| locator.reserved != 0);
     findings.check(
         LOCATOR_FLAGS,
         odd.is_empty(),
         packet,
         "unused flags 0",
-        format!("unused flags set on {odd:?}"),
+        format!("unused flags set on {}", words::listed(odd)),
     );
     let header = packet.map_reply().map_or(0, |reply| reply.reserved);
     let zero = header == 0 && record.reserved == 0 && record.reserved_version == 0;
@@ -367,8 +372,8 @@ fn overlapping(trace: &Trace, findings: &mut Findings) {
             ONE_REPLY,
             missing.is_empty(),
             packet,
-            format!("for {asked_for}: {}", listed(&expected)),
-            format!("missing: {}", listed(&missing)),
+            format!("for {asked_for}: {}", words::listed(&expected)),
+            format!("missing: {}", words::listed(&missing)),
         );
         let foreign: Vec<_> = found
             .iter()
@@ -379,8 +384,8 @@ fn overlapping(trace: &Trace, findings: &mut Findings) {
             NO_LESS,
             foreign.is_empty(),
             packet,
-            format!("for {asked_for}: {} alone", listed(&expected)),
-            format!("also {}", listed(&foreign)),
+            format!("for {asked_for}: {} alone", words::listed(&expected)),
+            format!("also {}", words::listed(&foreign)),
         );
         let mut ttls: Vec<u32> = packet
             .map_reply()
@@ -395,7 +400,7 @@ fn overlapping(trace: &Trace, findings: &mut Findings) {
             ttls.len() == 1,
             packet,
             format!("one TTL in {records} records"),
-            format!("{ttls:?}"),
+            format!("TTLs {}", words::listed(ttls)),
         );
     }
 }

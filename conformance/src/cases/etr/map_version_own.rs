@@ -13,6 +13,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Tamper;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const REFUSED: Req = Req::new("rfc9302-6.1-null-etr-drop");
 
@@ -87,7 +88,10 @@ fn refuses(trace: &Trace, findings: &mut Findings) {
             REFUSED,
             delivered.is_none(),
             [packet, delivered.unwrap_or(fence)],
-            format!("V = 1 with versions {versions:?} dropped"),
+            format!(
+                "V = 1 with source version {} and destination version {} dropped",
+                versions.0, versions.1
+            ),
             if delivered.is_some() {
                 "delivered"
             } else {
@@ -182,7 +186,7 @@ fn wraps(trace: &Trace, findings: &mut Findings) {
             version == Some(1),
             [before, packet],
             "version 1 after 4095",
-            format!("{version:?}"),
+            format!("version {}", words::or_none(version)),
         );
     }
 }

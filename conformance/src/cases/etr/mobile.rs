@@ -18,6 +18,7 @@ use crate::drive::{Drive, Stop, data_packet};
 use crate::finding::Findings;
 use crate::sabotage::Tamper;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const AS_LCAF: Req = Req::new("eidmob01-4.2.2-lcaf-reg");
 const LOCAL_MISS: Req = Req::new("eidmob01-4.1.2-local-miss");
@@ -166,7 +167,7 @@ fn short_ttl(trace: &Trace, findings: &mut Findings) {
         !ttls.is_empty() && ttls.iter().all(|ttl| MINUTES.contains(ttl)),
         answer,
         "a TTL of 1 or 2 minutes",
-        format!("{ttls:?} minutes"),
+        format!("TTLs {} minutes", words::listed(ttls)),
     );
 }
 
@@ -320,8 +321,14 @@ fn at_once(trace: &Trace, findings: &mut Findings) {
         AT_ONCE,
         after.is_some_and(|after| after <= A_SECOND_OR_SO),
         found,
-        format!("a Map-Register with {NEW_RLOC} within {A_SECOND_OR_SO:?}"),
-        after.map_or_else(|| "none".to_owned(), |after| format!("after {after:.1?}")),
+        format!(
+            "a Map-Register with {NEW_RLOC} within {}",
+            words::time(A_SECOND_OR_SO)
+        ),
+        after.map_or_else(
+            || "none".to_owned(),
+            |after| format!("after {}", words::time(after)),
+        ),
     );
 }
 

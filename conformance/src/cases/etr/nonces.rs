@@ -12,6 +12,7 @@ use crate::drive::{Drive, Echo, Peer, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const ECHO: Req = Req::new("rfc6830-6.3.1-en-echo");
 const ASKED: Req = Req::new("rfc6830-5.3-e-request");
@@ -163,8 +164,8 @@ fn echoed(trace: &Trace, findings: &mut Findings) {
             )
         };
         let seen = format!(
-            "nonce {:x?}, E = {}",
-            header.nonce,
+            "nonce {}, E = {}",
+            words::nonce(header.nonce),
             u8::from(header.echo_request)
         );
         for requirement in requirements {
@@ -269,7 +270,7 @@ fn told(trace: &Trace, findings: &mut Findings) {
         version.is_some_and(|version| version != 0),
         all.first().copied(),
         "a map-version in the records",
-        format!("version {version:?}"),
+        format!("version {}", words::or_none(version)),
     );
     let Some(stimulus) = inner_of(trace, OLD) else {
         findings.unseen(OLD_VERSION, "a data packet with an old destination version");

@@ -13,6 +13,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const MAC: Req = Req::new("rfc6830-6.1.7-mac");
 
@@ -232,7 +233,9 @@ fn acknowledgements(trace: &Trace, findings: &mut Findings) {
                 [good, ack],
                 format!("a Map-Notify-Ack to {MS} port 4342 with a right MAC"),
                 format!(
-                    "to {to:?}, the MAC {}",
+                    "{}, ports {}, the MAC {}",
+                    words::to(ack),
+                    words::ports(ack.udp().map(|udp| (udp.source_port, udp.destination_port))),
                     if right { "right" } else { "wrong" }
                 ),
             );

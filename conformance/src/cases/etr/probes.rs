@@ -12,6 +12,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const TREATED: Req = Req::new("rfc6830-6.1.2-probe-treat");
 const MIRRORED: Req = Req::new("rfc9301-5.2-probe-must");
@@ -160,7 +161,7 @@ fn probe_reply(question: &Seen, answer: &Seen, probed: IpAddr, findings: &mut Fi
         found.iter().any(|found| found.covers(&wanted)),
         answer,
         format!("the mapping of {wanted}"),
-        listed(&found),
+        words::listed(&found),
     );
     for record in &reply.records {
         let marked: Vec<IpAddr> = record
@@ -174,7 +175,7 @@ fn probe_reply(question: &Seen, answer: &Seen, probed: IpAddr, findings: &mut Fi
             marked == [probed],
             both,
             format!("p = 1 on {probed} alone"),
-            format!("p = 1 on {marked:?}"),
+            format!("p = 1 on {}", words::listed(marked)),
         );
         findings.check(
             A_BIT,

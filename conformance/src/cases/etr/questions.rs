@@ -11,6 +11,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use crate::words;
 
 const AFI_0: Req = Req::new("rfc6830-6.1.2-afi0-len");
 const COUNT: Req = Req::new("rfc6830-6.1.2-irc");
@@ -193,8 +194,8 @@ fn answered(trace: &Trace, findings: &mut Findings) {
             requirement,
             expected.iter().all(|prefix| brought.contains(prefix)),
             &evidence,
-            format!("{what}: a Map-Reply for {}", listed(&expected)),
-            format!("{what}: answered with {}", listed(&brought)),
+            format!("{what}: a Map-Reply for {}", words::listed(&expected)),
+            format!("{what}: answered with {}", words::listed(&brought)),
         );
     }
 }

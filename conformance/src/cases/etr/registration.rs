@@ -13,6 +13,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const PORTS: Req = Req::new("rfc6830-6.1.6-ports");
 const M_BIT: Req = Req::new("rfc6830-6.1.6-m-bit");
@@ -237,8 +238,8 @@ fn well_formed(trace: &Trace, findings: &mut Findings) {
                 SHARED_KEY,
                 expected.iter().all(|prefix| said.contains(prefix)),
                 *packet,
-                format!("a record for each of {}", listed(&expected)),
-                listed(&said),
+                format!("a record for each of {}", words::listed(&expected)),
+                words::listed(&said),
             );
         }
         let withdrawn = trace.between("stop 1", "start 2").any(|packet| {
@@ -393,6 +394,6 @@ fn from_other_ports(trace: &Trace, findings: &mut Findings) {
         ports.len() == 3 && !same,
         &first,
         "source ports that vary from start to start",
-        format!("{ports:?}"),
+        format!("source ports {}", words::listed(ports)),
     );
 }

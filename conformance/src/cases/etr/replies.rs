@@ -13,6 +13,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 use harness::inline::{PacketFate, Way};
 
 const TO_ITR_RLOC: Req = Req::new("rfc6830-6.1.5-dst-itr-rloc");
@@ -206,8 +207,8 @@ fn judge_answer(question: &Seen, answer: &Seen, findings: &mut Findings) {
         TO_ITR_RLOC,
         right,
         both,
-        format!("destination: one of {rlocs:?}"),
-        format!("destination {to:?}"),
+        format!("destination: one of {}", words::listed(rlocs)),
+        format!("destination {}", words::or_none(to)),
     );
     let expected = question
         .ecm()
@@ -220,8 +221,8 @@ fn judge_answer(question: &Seen, answer: &Seen, findings: &mut Findings) {
         PORTS,
         ports == Some((4342, expected.unwrap_or_default())),
         both,
-        format!("from port 4342 to port {expected:?}"),
-        format!("{ports:?}"),
+        format!("from port 4342 to port {}", words::or_none(expected)),
+        format!("ports {}", words::ports(ports)),
     );
     findings.check(
         NONCE,
@@ -254,7 +255,7 @@ fn judge_answer(question: &Seen, answer: &Seen, findings: &mut Findings) {
         COVERS,
         covers,
         both,
-        format!("a record that covers {asked:?}"),
-        listed(&prefixes(answer)),
+        format!("a record that covers {}", words::or_none(asked)),
+        words::listed(&prefixes(answer)),
     );
 }

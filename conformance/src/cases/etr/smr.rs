@@ -15,6 +15,7 @@ use crate::drive::{Drive, Echo, Peer, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const WHO: Req = Req::new("rfc6830-6.6.2-smr-who");
 const PLAIN: Req = Req::new("rfc6830-6.6.2-smr-plain");
@@ -392,7 +393,7 @@ fn solicited(trace: &Trace, findings: &mut Findings) {
             packet.ecm().is_none() && asked == [wanted],
             *packet,
             format!("a plain Map-Request with S = 1 for {wanted}"),
-            format!("{} for {}", packet.summary(), listed(&asked)),
+            format!("{} for {}", packet.summary(), words::listed(&asked)),
         );
     }
     if all.is_empty() {

@@ -7,6 +7,7 @@ use crate::catalogue::Req;
 use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const IDS: Req = Req::new("rfc9301-5.6-xtrid");
 
@@ -66,8 +67,8 @@ fn ids(trace: &Trace, findings: &mut Findings) {
             IDS,
             flag && end == TRAILER,
             packet,
-            format!("I = 1, and at its end {TRAILER:02x?}"),
-            format!("I = {}, and at its end {end:02x?}", u8::from(flag)),
+            format!("I = 1, and at its end {}", words::hex(&TRAILER)),
+            format!("I = {}, and at its end {}", u8::from(flag), words::hex(end)),
         );
     }
 }

@@ -126,7 +126,7 @@ fn asks(trace: &Trace, findings: &mut Findings) {
         packet.ecm().is_some() && foreign,
         packet,
         "an Encapsulated Map-Request whose source EID is absent (AFI 0), or no EID of a site",
-        format!("{}, source EID {source:?}", packet.summary()),
+        format!("{}, source EID {}", packet.summary(), request.source_eid),
     );
 }
 

@@ -16,6 +16,7 @@ use crate::drive::{Drive, Echo, Peer, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const DIRECT: Req = Req::new("rfc6830-6.3.2-probe-direct");
 const ABOUT: Req = Req::new("rfc6830-6.3.2-probe-eid");
@@ -257,14 +258,14 @@ fn probes(trace: &Trace, findings: &mut Findings) {
             about == Some(prefix(PREFIX)),
             packet,
             format!("about {PREFIX}, as it is cached"),
-            format!("{about:?}"),
+            words::or_none(about),
         );
         findings.check(
             NO_SOURCE_EID,
             request.source_eid == Address::None,
             packet,
             "source EID AFI 0",
-            format!("{:?}", request.source_eid),
+            format!("source EID {}", request.source_eid),
         );
         findings.check(PITR_BIT, request.pitr, packet, "p = 1", "p = 0");
     }

@@ -17,6 +17,7 @@ use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const RATE: Req = Req::new("rfc6830-6.1.3-rate-must");
 const ONE_A_SECOND: Req = Req::new("rfc6830-6.1.3-rate-1s");
@@ -294,7 +295,7 @@ fn asks_rarely(trace: &Trace, findings: &mut Findings) {
             about == Some(host),
             packet,
             host.to_string(),
-            format!("{about:?}"),
+            words::or_none(about),
         );
         let bit = request.is_some_and(|request| request.pitr);
         findings.check(PITR_BIT, bit, packet, "p = 1", "p = 0");

@@ -16,6 +16,7 @@ use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const REACT: Req = Req::new("rfc6830-6.6.2-smr-react");
 const NONCE: Req = Req::new("rfc6830-6.6.2-smr-nonce");
@@ -240,7 +241,11 @@ fn asks_again(trace: &Trace, findings: &mut Findings) {
         request.nonce != NONCE_OF_SMR && about == Some(prefix(PREFIX)),
         evidence,
         format!("another nonce than the SMR's, about {PREFIX}"),
-        format!("nonce {:#018x}, about {about:?}", request.nonce),
+        format!(
+            "nonce {:#018x}, about {}",
+            request.nonce,
+            words::or_none(about)
+        ),
     );
     findings.check(
         SINGLE,
@@ -255,7 +260,7 @@ fn asks_again(trace: &Trace, findings: &mut Findings) {
         source.is_none_or(|source| !trace.is_eid(source)),
         evidence,
         "no source EID (AFI 0), or no EID of a site",
-        format!("source EID {source:?}"),
+        format!("source EID {}", request.source_eid),
     );
 }
 

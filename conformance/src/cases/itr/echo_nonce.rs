@@ -12,6 +12,7 @@ use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const EVERY: Req = Req::new("rfc6830-6.3.1-en-every-packet");
 const ECHO: Req = Req::new("rfc6830-6.3.1-en-echo");
@@ -192,7 +193,9 @@ fn every_packet_asks(trace: &Trace, findings: &mut Findings) {
             said == wanted && said.is_some(),
             [first, packet],
             format!("N = 1, E = 1, nonce {:#08x}", wanted.unwrap_or_default()),
-            format!("{said:#x?}"),
+            said.map_or("no request for an echo".to_owned(), |nonce| {
+                format!("N = 1, E = 1, nonce {nonce:#08x}")
+            }),
         );
     }
     // Octets 1 to 3 of the LISP header, read without the codec.
@@ -208,7 +211,7 @@ fn every_packet_asks(trace: &Trace, findings: &mut Findings) {
         right,
         first,
         "N = 1, and the nonce in octets 1 to 3",
-        format!("{octets:02x?}"),
+        words::hex(&octets),
     );
 }
 
@@ -232,8 +235,8 @@ fn echo_in_between(trace: &Trace, findings: &mut Findings) {
         .iter()
         .find(|packet| header(packet).nonce == Some(THEIRS));
     let seen = format!(
-        "nonce {:#x?}, E = {}",
-        header(first).nonce,
+        "nonce {}, E = {}",
+        words::nonce(header(first).nonce),
         u8::from(header(first).echo_request)
     );
     let right = header(first).nonce == Some(THEIRS) && !header(first).echo_request;
@@ -459,7 +462,7 @@ fn follows(trace: &Trace, findings: &mut Findings) {
             nonce == Some(THEIRS),
             back,
             "the echo that E = 1 promises",
-            format!("nonce {nonce:#x?}"),
+            format!("nonce {}", words::nonce(nonce)),
         );
     }
 }

@@ -14,6 +14,7 @@ use crate::drive::{Drive, Echo, Stop};
 use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const STABLE: Req = Req::new("rfc6830-6.5-hash-flow-stable");
 const NON_L4: Req = Req::new("rfc6830-6.5-hash-non-l4");
@@ -181,7 +182,7 @@ fn per_flow<'t, T>(trace: &'t Trace, value: impl Fn(&Seen) -> Option<T>) -> PerF
 }
 
 /// Judges that each flow has one value.
-fn one_each<T: PartialEq + std::fmt::Debug>(
+fn one_each<T: PartialEq + std::fmt::Display>(
     findings: &mut Findings,
     requirement: Req,
     what: &str,
@@ -197,7 +198,10 @@ fn one_each<T: PartialEq + std::fmt::Debug>(
             requirement,
             packets,
             format!("one {what} for all packets of a flow"),
-            format!("{first:?} and {other:?} for the flow {flow:?}"),
+            format!(
+                "{first} and {other} for the flow to {} from port {}",
+                flow.0, flow.1
+            ),
         ),
         None => {
             let show: Vec<&Seen> = flows.values().flatten().map(|(_, p)| *p).take(4).collect();
@@ -303,7 +307,14 @@ fn without_ports(trace: &Trace, findings: &mut Findings) {
             ways.len() == 1 && packets.len() >= expected,
             &show,
             format!("{expected} packets to {to} without ports: one locator and source port"),
-            format!("{} packets, {ways:?}", packets.len()),
+            format!(
+                "{} packets to {}",
+                packets.len(),
+                words::listed(
+                    ways.iter()
+                        .map(|(to, port)| format!("{} from port {port}", words::or_none(*to)))
+                )
+            ),
         );
     }
 }

@@ -16,6 +16,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Tamper;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const NV0: Req = Req::new("rfc9300-5.3-nv0-zero");
 const KK: Req = Req::new("rfc9300-5.3-kk-zero");
@@ -276,7 +277,8 @@ fn nonces_drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
         }
     }
     Err(Stop::NotSeen(format!(
-        "requests for an echo to {awaited:?}"
+        "requests for an echo to {}",
+        words::listed(awaited.iter().map(|(_, to)| to))
     )))
 }
 

@@ -18,6 +18,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const BEFORE: Req = Req::new("rfc6830-9-ttl-before-encap");
 const RELAY_V4: Req = Req::new("rfc6830-9-relay-exceeded-v4");
@@ -281,7 +282,7 @@ fn named(trace: &Trace, findings: &mut Findings) {
         let (right, seen) = match heard {
             Some(packet) => (
                 packet.source() == Some(ip(probe.router)),
-                format!("{what}: of {:?}", packet.source()),
+                format!("{what}: of {}", words::or_none(packet.source())),
             ),
             None => (false, format!("{what}: the host heard nothing")),
         };

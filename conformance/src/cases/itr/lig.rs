@@ -15,6 +15,7 @@ use crate::decode::Lisp;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const ASKS: Req = Req::new("rfc6835-4.1-lig-request");
 const ITSELF: Req = Req::new("rfc6835-4.1-lig-self");
@@ -99,7 +100,7 @@ fn three_times(trace: &Trace, findings: &mut Findings) {
         asked.len() == TIMES && paced && sent,
         &asked,
         format!("{TIMES} Encapsulated Map-Requests for {UNKNOWN} to {MAPPING}, about 2 s apart"),
-        format!("{} Map-Requests, {gaps:.1?} s apart", asked.len()),
+        format!("{} Map-Requests, {} apart", asked.len(), words::gaps(&gaps)),
     );
 }
 
@@ -206,7 +207,11 @@ fn itself(trace: &Trace, findings: &mut Findings) {
         eid == Some(OWN) && source == Some(OWN),
         *first,
         format!("EID {OWN}, source EID {OWN}"),
-        format!("EID {eid:?}, source EID {source:?}"),
+        format!(
+            "EID {}, source EID {}",
+            words::or_none(eid),
+            words::or_none(source)
+        ),
     );
     let back = trace
         .since(OURSELVES)

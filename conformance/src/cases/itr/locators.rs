@@ -12,6 +12,7 @@ use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const LOWEST: Req = Req::new("rfc6830-6.1.4-priority-lowest");
 const PRIORITY_255: Req = Req::new("rfc6830-6.1.4-priority-255");
@@ -305,7 +306,10 @@ fn problem<'t>(
     let (port, several) = ways.iter().find(|(_, ways)| ways.len() > 1)?;
     let of_flow = |packet: &&&Seen| inner_udp(packet).is_some_and(|(_, u)| u.source_port == *port);
     Some((
-        format!("the flow from port {port} went to {several:?}"),
+        format!(
+            "the flow from port {port} went to {}",
+            words::listed(several.iter().flatten())
+        ),
         packets.iter().filter(of_flow).copied().take(4).collect(),
     ))
 }

@@ -17,6 +17,7 @@ use crate::decode::{Ip, Lisp};
 use crate::drive::{Drive, Peer, Stop};
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const FALLBACK: Req = Req::new("rfc6830-6.2-fallback");
 const PRIORITY_255: Req = Req::new("rfc6830-6.1.4-priority-255");
@@ -187,7 +188,7 @@ fn judge(trace: &Trace, findings: &mut Findings) {
             last.destination() == Some(way),
             last,
             format!("{phase}: traffic to {way} within {} s", DETECTION.as_secs()),
-            format!("{phase}: to {:?} after {took} ms", last.destination()),
+            format!("{phase}: {} after {took} ms", words::to(last)),
         );
     }
 }

@@ -14,6 +14,7 @@ use crate::drive::{Drive, Peer, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const ORDINAL: Req = Req::new("rfc6830-5.3-lsb-ordinal");
 const PER_PREFIX: Req = Req::new("rfc6830-5.3-lsb-per-prefix");
@@ -166,13 +167,12 @@ fn status(trace: &Trace, findings: &mut Findings) {
                 continue;
             };
             let bits = packet.data().and_then(|(header, _)| header.locator_status);
-            let text = bits.map_or("no status bits".to_owned(), |bits| format!("{bits:032b}"));
             findings.check(
                 ORDINAL,
                 bits == Some(expected),
                 packet,
                 format!("{phase}, {host}: {expected:032b}"),
-                text,
+                pattern(bits),
             );
             seen.push((packet, bits, expected));
         }
@@ -182,12 +182,16 @@ fn status(trace: &Trace, findings: &mut Findings) {
                 (a, b) == (Some(first), Some(second)),
                 [one, other],
                 format!(
-                    "{phase}: the bits of each source's own locator-set, {first:b} and {second:b}"
+                    "{phase}: the bits of each source's own locator-set, {first:032b} and {second:032b}"
                 ),
-                format!("{a:?} and {b:?}"),
+                format!("{} and {}", pattern(a), pattern(b)),
             );
         }
     }
+}
+
+fn pattern(bits: Option<u32>) -> String {
+    bits.map_or("no status bits".to_owned(), |bits| format!("{bits:032b}"))
 }
 
 inventory::submit! {
@@ -248,7 +252,7 @@ fn source(trace: &Trace, findings: &mut Findings) {
                 reply.link() == link && reply.source() == Some(ip(address)),
                 reply,
                 format!("from {address} on {link}"),
-                format!("from {:?} on {}", reply.source(), reply.link()),
+                format!("{} on {}", words::from(reply), reply.link()),
             ),
             None => findings.broken(SOURCE, Vec::new(), format!("a Map-Reply on {link}"), "none"),
         }

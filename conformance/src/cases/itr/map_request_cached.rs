@@ -153,7 +153,7 @@ fn about_cached(packet: &Seen, findings: &mut Findings) {
         request.source_eid == Address::None,
         packet,
         "Source-EID-AFI 0",
-        format!("{:?}", request.source_eid),
+        format!("Source-EID {}", request.source_eid),
     );
 }
 

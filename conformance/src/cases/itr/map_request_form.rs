@@ -16,6 +16,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const DESTINATION: Req = Req::new("rfc6830-6.1.3-dst-ecm-eid");
 const SOURCE: Req = Req::new("rfc6830-6.1.3-src-rloc");
@@ -306,7 +307,7 @@ fn content(packet: &Seen, request: &MapRequest, findings: &mut Findings) {
             "own locators, {} among them: the Map-Resolver has only IPv4",
             LOCATORS[0]
         ),
-        format!("{:?}", request.itr_rlocs),
+        words::listed(&request.itr_rlocs),
     );
     findings.check(
         ONE_RECORD,
@@ -333,7 +334,7 @@ fn content(packet: &Seen, request: &MapRequest, findings: &mut Findings) {
         request.source_eid == Address::from(ip(source)),
         packet,
         format!("Source-EID {source}"),
-        format!("{:?}", request.source_eid),
+        format!("Source-EID {}", request.source_eid),
     );
 }
 

@@ -220,7 +220,7 @@ fn judge_questions(trace: &Trace, findings: &mut Findings) {
                 *reserved == [0, 0],
                 packet,
                 "Rsvd1 and Flags 0",
-                format!("{reserved:02x?}"),
+                format!("Rsvd1 {:#04x}, Flags {:#04x}", reserved[0], reserved[1]),
             );
         }
     }
@@ -251,7 +251,10 @@ fn judge_data(trace: &Trace, findings: &mut Findings) {
                 carried == Some(instance),
                 packet,
                 format!("I=1, Instance ID {instance}"),
-                format!("{carried:?}"),
+                carried.map_or_else(
+                    || "I=0".to_owned(),
+                    |instance| format!("I=1, Instance ID {instance}"),
+                ),
             );
         }
     }

@@ -12,6 +12,7 @@ use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const ENCODING: Req = Req::new("rfc6830-5.3-v-encoding");
 const NO_VERSION: Req = Req::new("rfc6830-6.1.4-mapver-zero");
@@ -123,7 +124,7 @@ fn encodes(trace: &Trace, findings: &mut Findings) {
             octets[0] & 0x80 == 0 && found == expected,
             [registration, packet],
             format!("V = 1, N = 0, octets 1 to 3 {expected:06x}: {own} as registered, {THEIRS} as in the Map-Reply"),
-            format!("{octets:02x?}"),
+            words::hex(octets),
         );
     }
 }
@@ -137,7 +138,12 @@ fn says_nothing(trace: &Trace, findings: &mut Findings) {
     }
     for packet in packets {
         let versions = packet.data().and_then(|(header, _)| header.map_version);
-        let seen = format!("{versions:?}");
+        let seen = versions.map_or_else(
+            || "V = 0".to_owned(),
+            |(source, destination)| {
+                format!("V = 1, source version {source}, destination version {destination}")
+            },
+        );
         // RFC 6834 4.1 leaves V = 1 with destination version 0 as another way to say the same.
         let nothing = versions.is_none_or(|(_, destination)| destination == 0);
         findings.check(

@@ -12,6 +12,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const BUFFER: Req = Req::new("rfc9300-6-miss-buffer");
 const ENCAPSULATED: Req = Req::new("rfc6830-3-itr-encap");
@@ -182,7 +183,7 @@ fn judge_held(trace: &Trace, findings: &mut Findings) {
         numbers.len() <= TOTAL,
         &packets,
         format!("at most {TOTAL} held packets"),
-        format!("{numbers:?}"),
+        format!("packets {}", words::listed(&numbers)),
     );
     for sent in [FIRST, SECOND] {
         let of_eid: Vec<u16> = numbers
@@ -198,8 +199,12 @@ fn judge_held(trace: &Trace, findings: &mut Findings) {
             BUFFER,
             of_eid.len() <= PER_EID && of_eid == newest,
             &packets,
-            format!("at most {PER_EID} of {sent:?}, the newest, in their order"),
-            format!("{of_eid:?}"),
+            format!(
+                "at most {PER_EID} of packets {} to {}, the newest, in their order",
+                sent.start,
+                sent.end - 1
+            ),
+            format!("packets {}", words::listed(&of_eid)),
         );
     }
 }
@@ -211,7 +216,10 @@ fn judge_after(trace: &Trace, findings: &mut Findings) {
     findings.recorded(
         ENCAPSULATED,
         &packets,
-        format!("of those that missed, these left later: {numbers:?}"),
+        format!(
+            "of those that missed, these left later: {}",
+            words::listed(numbers)
+        ),
     );
     for eid in ["10.2.1.1/32", "10.2.2.1/32"] {
         let asked = questions(trace, eid);

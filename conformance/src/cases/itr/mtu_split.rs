@@ -12,6 +12,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Tamper;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const SPLIT: Req = Req::new("rfc6830-5.4.1-split-two");
 
@@ -136,7 +137,10 @@ fn judge(trace: &Trace, findings: &mut Findings) {
             problem.is_none(),
             &evidence,
             format!("{octets} octets to {to} in two equal fragments (to 8 octets), each outer packet whole and at most {L} octets"),
-            problem.map_or_else(|| format!("{sizes:?}"), |problem| format!("{sizes:?}: {problem}")),
+            match problem {
+                None => format!("fragments of {} octets", words::listed(sizes)),
+                Some(problem) => format!("fragments of {} octets: {problem}", words::listed(sizes)),
+            },
         );
     }
 }

@@ -17,6 +17,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Tamper;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const DIRECT: Req = Req::new("rfc6830-6.3.2-probe-direct");
 const EID: Req = Req::new("rfc6830-6.3.2-probe-eid");
@@ -165,7 +166,7 @@ fn probe_form(trace: &Trace, findings: &mut Findings) {
                     own && !record.locators.is_empty(),
                     packet,
                     "a record of an EID-Prefix of the site, with its locators",
-                    format!("{:?}", record.eid_prefix()),
+                    words::records([record]),
                 );
             }
         }

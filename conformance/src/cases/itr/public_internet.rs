@@ -11,6 +11,7 @@ use crate::drive::{Drive, Stop};
 use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const BITS: Req = Req::new("rfc9300-4.1-public-bits-zero");
 const NOT_HEEDED: Req = Req::new("rfc9300-4.1-public-no-lsb-en");
@@ -149,7 +150,7 @@ fn nothing_heeded(trace: &Trace, findings: &mut Findings) {
             packet.destination() == Some(REMOTE) && nonce.is_none(),
             [heard, *packet],
             format!("data to {REMOTE} as before, no nonce"),
-            format!("{}, nonce {nonce:#x?}", destination(packet)),
+            format!("{}, nonce {}", destination(packet), words::nonce(nonce)),
         );
     }
     let asked = trace

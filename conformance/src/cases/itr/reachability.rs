@@ -285,9 +285,12 @@ fn told(trace: &Trace, findings: &mut Findings) {
             packet,
             format!("destination unreachable about a packet from {HOST} to {REMOTE_HOST}"),
             format!(
-                "code {}, about {:?}",
+                "code {}, about {}",
                 icmp.code,
-                quoted.map(|ip| (ip.source, ip.destination))
+                quoted.map_or_else(
+                    || "no packet".to_owned(),
+                    |ip| format!("a packet from {} to {}", ip.source, ip.destination)
+                )
             ),
         );
     }

@@ -15,6 +15,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Frame;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const NONCE: Req = Req::new("rfc6830-6.6.2-smr-nonce");
 const ONLY_LOCATOR: Req = Req::new("rfc6830-6.6.2-smr-single-rloc");
@@ -201,7 +202,11 @@ fn asked_through_the_mapping_system(trace: &Trace, findings: &mut Findings) {
                         "encapsulated to {MAPPING}, inner destination in {}",
                         one.prefix
                     ),
-                    format!("{}, inner destination {inner:?}", destination(packet)),
+                    format!(
+                        "{}, inner destination {}",
+                        destination(packet),
+                        words::or_none(inner)
+                    ),
                 );
             }
         }

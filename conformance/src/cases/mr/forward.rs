@@ -12,6 +12,7 @@ use crate::drive::{Drive, Peer, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const FORWARDS: Req = Req::new("rfc6833-4.3-ms-forward");
 const ONCE: Req = Req::new("rfc6833-4.3-ms-forward-once");
@@ -280,7 +281,10 @@ fn each_goes_on(trace: &Trace, findings: &mut Findings) {
                 requirement,
                 right,
                 &packets,
-                format!("an Encapsulated Map-Request to port 4342 of one of {LOCATORS:?}"),
+                format!(
+                    "an Encapsulated Map-Request to port 4342 of one of {}",
+                    words::listed(LOCATORS)
+                ),
                 said.clone(),
             );
         }

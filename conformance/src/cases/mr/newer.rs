@@ -10,6 +10,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use crate::words;
 
 const A_BIT: Req = Req::new("rfc9301-5.4-a-bit-only-etr");
 const DENIED: Req = Req::new("rfc9301-8.3-policy-denied");
@@ -92,7 +93,7 @@ fn not_authoritative(trace: &Trace, findings: &mut Findings) {
         right,
         &packets,
         "the registered mapping, A = 0 in each record",
-        format!("{found}, A = {bits:?}"),
+        format!("{found}, A = {}", words::listed(bits)),
     );
 }
 

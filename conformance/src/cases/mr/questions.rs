@@ -12,6 +12,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const SEVERAL: Req = Req::new("rfc6830-6.1.2-multi-record-rx");
 const AFI_0: Req = Req::new("rfc6830-6.1.2-afi0-len");
@@ -281,7 +282,7 @@ fn to_the_itr(trace: &Trace, findings: &mut Findings) {
                 named,
                 reply,
                 format!("{what}: to an ITR-RLOC of the question"),
-                format!("to {to:?}"),
+                words::to(reply),
             );
         }
     }

@@ -10,6 +10,7 @@ use crate::catalogue::Req;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const PROXY: Req = Req::new("rfc6833-4.3-ms-proxy");
 const PROXY_PREFIX: Req = Req::new("rfc6833-4.3-ms-proxy-prefix");
@@ -148,9 +149,9 @@ fn proxied(trace: &Trace, findings: &mut Findings) {
         set(record) == set(&registered),
         *reply,
         format!(
-            "the registered locators with priority, weight and R: {:?}",
-            set(&registered)
+            "the registered locators with priority, weight and R: {}",
+            words::locators(&registered)
         ),
-        format!("{:?}", set(record)),
+        words::locators(record),
     );
 }

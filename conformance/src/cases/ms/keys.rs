@@ -14,6 +14,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use crate::words;
 
 const SHA1: Req = Req::new("rfc6833-6-sha1-must");
 const SHA1_FIELD: Req = Req::new("rfc6830-6.1.6-sha1-must");
@@ -470,10 +471,14 @@ fn copied(trace: &Trace, findings: &mut Findings) {
         ids(&register.auth) == ids(&notify.auth) && register.records == notify.records,
         [sent, packet],
         format!(
-            "Key ID and algorithm {:?}, and the records of the Map-Register",
-            ids(&register.auth)
+            "{}, and the records of the Map-Register",
+            words::key_ids(&register.auth)
         ),
-        format!("{:?}, {} records", ids(&notify.auth), notify.records.len()),
+        format!(
+            "{}, {}",
+            words::key_ids(&notify.auth),
+            words::records(&notify.records)
+        ),
     );
     let payload = packet
         .udp()
@@ -489,6 +494,6 @@ fn copied(trace: &Trace, findings: &mut Findings) {
         reading.is_some(),
         packet,
         "a code under the key derived with the Map-Notify's salt",
-        format!("{reading:?}"),
+        reading.map_or("no such code".to_owned(), |reading| reading.to_string()),
     );
 }

@@ -13,6 +13,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use crate::words;
 
 const MERGE: Req = Req::new("rfc9301-5.6-merge-bit");
 const SILENT: Req = Req::new("rfc6833-4.2-merge");
@@ -217,7 +218,7 @@ fn sorted(trace: &Trace, findings: &mut Findings) {
         afis == [1, 1, 1, 2, 16387],
         &outcome.packets(),
         "AFIs 1, 1, 1, 2, 16387",
-        format!("{afis:?}"),
+        format!("AFIs {}", words::listed(afis)),
     );
     let plain: Vec<String> = record
         .locators

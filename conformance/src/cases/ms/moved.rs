@@ -18,6 +18,7 @@ use crate::edition::Edition;
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const OLD_PLACE: Req = Req::new("eidmob01-4.2.3-notify-old");
 const AGAIN: Req = Req::new("rfc9301-5.7-notify-retransmit");
@@ -153,7 +154,10 @@ fn told(trace: &Trace, findings: &mut Findings, eid: &str, old: &str) {
         authentic.is_ok() && port == Some(lisp::CONTROL_PORT),
         notify,
         expected,
-        format!("{}: {authentic:?}", notify.summary()),
+        match authentic {
+            Ok(()) => notify.summary(),
+            Err(problem) => format!("{}: {problem}", notify.summary()),
+        },
     );
 }
 
@@ -293,7 +297,12 @@ fn acknowledged(trace: &Trace, findings: &mut Findings) {
         right,
         &notices,
         "twice, 3 s apart, with one nonce: not after the acknowledgement, and in spite of the wrong one",
-        format!("{} times, {gaps:.1?} s apart, nonces {nonces:x?}", notices.len()),
+        format!(
+            "{} times, {} apart, nonces {}",
+            notices.len(),
+            words::gaps(&gaps),
+            words::nonces(&nonces)
+        ),
     );
 }
 
@@ -330,7 +339,7 @@ inventory::submit! {
                 (5..=6).contains(&gaps.len()) && steady && growing && gaps.last().is_some_and(|last| *last > 10.0),
                 &notices,
                 "up to seven, 3 s apart at first, then at doubled intervals",
-                format!("{} times, {gaps:.1?} s apart", notices.len()),
+                format!("{} times, {} apart", notices.len(), words::gaps(&gaps)),
             );
         }],
         sabotages: &[Sabotage {

@@ -10,6 +10,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use crate::words;
 
 const NO_SITE: Req = Req::new("rfc6833-4.3-ms-nomatch");
 const FIFTEEN: Req = Req::new("rfc6833-4.4-mr-neg-15");
@@ -220,12 +221,12 @@ fn judge(trace: &Trace, findings: &mut Findings) {
             && record.locators.is_empty();
         let exact = record.eid_prefix() == Some(prefix(asked.prefix));
         let seen = format!(
-            "{}, {} minutes, {:?}, {} locators",
+            "{}, {} minutes, ACT {}, {} locators",
             record
                 .eid_prefix()
                 .map_or("no prefix".to_owned(), |prefix| prefix.to_string()),
             record.ttl,
-            record.action,
+            record.action.code(),
             record.locators.len()
         );
         for requirement in asked.requirements {
@@ -253,7 +254,7 @@ fn judge(trace: &Trace, findings: &mut Findings) {
             seen,
         );
         let to_rloc = packet.destination() == Some(ip(RLOC));
-        let to = format!("to {:?}", packet.destination());
+        let to = words::to(packet);
         findings.check(
             TO_ITR_RLOC,
             to_rloc,
@@ -270,14 +271,14 @@ fn judge(trace: &Trace, findings: &mut Findings) {
             right,
             [sent, packet],
             format!("from port 4342 to the inner source port {INNER_PORT}"),
-            format!("{ports:?}"),
+            words::ports(ports),
         );
         findings.check(
             ADDRESSING,
             right && to_rloc,
             [sent, packet],
             format!("to {RLOC}, port {INNER_PORT}, from port 4342"),
-            format!("{to}, ports {ports:?}"),
+            format!("{to}, ports {}", words::ports(ports)),
         );
     }
 }

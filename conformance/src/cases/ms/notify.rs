@@ -10,6 +10,7 @@ use crate::catalogue::Req;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::Trace;
+use crate::words;
 
 const NO_NOTIFY: Req = Req::new("rfc6833-4.2-no-notify-without-m");
 const M_BIT: Req = Req::new("rfc6830-6.1.6-m-bit");
@@ -219,8 +220,11 @@ fn addressed(trace: &Trace, findings: &mut Findings, at: usize) {
         TO,
         packet.destination() == sent.source(),
         packets,
-        format!("to the Map-Register's source {:?}", sent.source()),
-        format!("to {:?}", packet.destination()),
+        format!(
+            "to the Map-Register's source {}",
+            words::or_none(sent.source())
+        ),
+        words::to(packet),
     );
     let same = notify.records == register.records && notify.nonce == register.nonce;
     let ids = |auth: &lisp::wire::Authentication| (auth.key_id, auth.algorithm);
@@ -230,8 +234,10 @@ fn addressed(trace: &Trace, findings: &mut Findings, at: usize) {
         packets,
         "the nonce and the records of the Map-Register, and zeros for flags",
         format!(
-            "nonce {:#x}, {:?}, flags {:#x}",
-            notify.nonce, notify.records, notify.reserved
+            "nonce {:#x}, {}, flags {:#x}",
+            notify.nonce,
+            words::records(&notify.records),
+            notify.reserved
         ),
     );
     findings.check(
@@ -239,7 +245,12 @@ fn addressed(trace: &Trace, findings: &mut Findings, at: usize) {
         same && ids(&notify.auth) == ids(&register.auth),
         packets,
         "nonce, Key ID, Algorithm ID and records of the Map-Register",
-        format!("{:?}, {:?}", ids(&notify.auth), notify.records),
+        format!(
+            "nonce {:#x}, {}, {}",
+            notify.nonce,
+            words::key_ids(&notify.auth),
+            words::records(&notify.records)
+        ),
     );
 }
 

@@ -10,6 +10,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const PER_FLOW: Req = Req::new("rfc6830-6.5-sport-flow");
 const DATA_PORT: Req = Req::new("rfc6830-5.3-dport");
@@ -171,7 +172,12 @@ fn per_flow(trace: &Trace, findings: &mut Findings) {
             PER_FLOW,
             &show,
             expected,
-            format!("flow {flow:?} has {several:?}"),
+            format!(
+                "the flow from {} port {} has the source ports {}",
+                flow.0,
+                flow.1,
+                words::listed(several)
+            ),
         );
         return;
     }

@@ -13,6 +13,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const ENCAPSULATES: Req = Req::new("rfc6830-5-encap-4-combos");
 const DECAPSULATES: Req = Req::new("rfc6830-5-decap-4-combos");
@@ -303,7 +304,7 @@ fn mixed(trace: &Trace, findings: &mut Findings) {
         ENCAPSULATES,
         flows.len() == usize::from(FLOWS) && ways == both.into_iter().collect(),
         &show,
-        format!("{FLOWS} flows to both of {both:?}"),
-        format!("{} flows to {ways:?}", flows.len()),
+        format!("{FLOWS} flows to both of {}", words::listed(both)),
+        format!("{} flows to {}", flows.len(), words::listed(&ways)),
     );
 }

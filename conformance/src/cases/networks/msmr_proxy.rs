@@ -10,6 +10,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const PROXY: Req = Req::new("rfc6833-4.3-ms-proxy");
 const CONTENT: Req = Req::new("rfc6833-4.2-proxy-reply-content");
@@ -215,8 +216,8 @@ fn by_the_server(trace: &Trace, findings: &mut Findings) {
         CONTENT,
         told.contains(&set(record)),
         [register, reply],
-        format!("as registered: {told:?}"),
-        format!("{:?}", set(record)),
+        format!("as registered: {}", words::records(&message.records)),
+        words::records([record]),
     );
     let local = record.locators.iter().any(|locator| locator.local);
     findings.check(A_BIT, !record.authoritative, reply, "A = 0", "A = 1");

@@ -13,6 +13,7 @@ use crate::drive::{Drive, Echo, Peer, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const NO_FRAGMENT: Req = Req::new("rfc6830-5-no-frag-drop-icmp");
 const DROP_AND_TELL: Req = Req::new("rfc6830-5.4.1-df-drop-icmp");
@@ -214,7 +215,8 @@ fn sizes(trace: &Trace, findings: &mut Findings) {
             });
             let number = told.map(|(_, mtu)| mtu);
             let seen = format!(
-                "told {number:?}, {limit} octets {}",
+                "told {}, {limit} octets {}",
+                words::or_none(number),
                 if fits.is_some() {
                     "arrived"
                 } else {
@@ -258,7 +260,7 @@ fn halves(trace: &Trace, findings: &mut Findings) {
             format!(
                 "{FULL} octets to {to} without DF: two packets with fragments of 744 and 736 octets"
             ),
-            format!("{sizes:?}"),
+            format!("fragments of {} octets", words::listed(sizes)),
         );
         let delivered: Vec<&Seen> = trace
             .received_by(far)
@@ -387,7 +389,7 @@ fn smaller(trace: &Trace, findings: &mut Findings) {
             number == Some(fits as u32),
             &evidence,
             format!("{large} octets to {eid}: {fits} told, 1400 less the headers"),
-            format!("{number:?}"),
+            format!("told {}", words::or_none(number)),
         );
         // Once it is known, nothing larger goes there.
         let after = told.and_then(|(told, _)| {

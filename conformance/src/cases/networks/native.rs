@@ -9,6 +9,7 @@ use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const NEGATIVE_15: Req = Req::new("rfc6833-4.1-neg-15");
 const MR_IMMEDIATE: Req = Req::new("rfc6833-4.4-mr-neg-15");
@@ -128,7 +129,7 @@ fn negative(trace: &Trace, findings: &mut Findings) {
         prefix == Some(expected),
         reply,
         format!("{expected}, the least specific prefix that covers {LEGACY} and no EID-Prefix"),
-        format!("{prefix:?}"),
+        words::or_none(prefix),
     );
     let Some(sent) = trace
         .since("the second ping")

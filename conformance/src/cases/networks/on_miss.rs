@@ -8,6 +8,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Frame, Sabotage};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const BUFFER: Req = Req::new("rfc9300-6-miss-buffer");
 const MISS: Req = Req::new("rfc6830-4.1-mreq-when");
@@ -150,6 +151,17 @@ enum Fate {
     Answered,
 }
 
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Fate::NotSent => "not sent",
+            Fate::LostOnTheWayThere => "lost on its way there",
+            Fate::LostOnTheWayBack => "lost on its way back",
+            Fate::Answered => "answered",
+        })
+    }
+}
+
 fn fate(trace: &Trace, number: u16) -> Fate {
     let is = |packet: &Seen, request: bool| {
         let icmp = packet.ip().and_then(|ip| ip.icmp());
@@ -195,7 +207,7 @@ fn none_lost(trace: &Trace, findings: &mut Findings) {
         first == Fate::Answered,
         &evidence,
         "the first ping answered, though neither xTR knew the way",
-        format!("{first:?}"),
+        first.to_string(),
     );
     later(trace, findings, numbers().skip(1));
 }
@@ -211,7 +223,7 @@ fn two_lost(trace: &Trace, findings: &mut Findings) {
         Fate::LostOnTheWayBack,
         Fate::Answered,
     ];
-    let seen = format!("{fates:?}");
+    let seen = words::listed(fates);
     if fates == [Fate::Answered; 3] {
         // Nobody has to drop: told to, or not.
         findings.recorded(
@@ -259,7 +271,7 @@ fn later(trace: &Trace, findings: &mut Findings, numbers: impl Iterator<Item = u
             holds,
             &way,
             "later pings are all answered",
-            format!("echo request {number}: {:?}", fate(trace, number)),
+            format!("echo request {number}: {}", fate(trace, number)),
         );
     }
 }

@@ -14,6 +14,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 const HOST_B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 2, 0, 10));
@@ -150,10 +151,10 @@ fn registration(trace: &Trace, findings: &mut Findings) {
             notify.destination() == register.source(),
             [register, notify],
             format!(
-                "destination {:?}, the source of the Map-Register",
-                register.source()
+                "destination {}, the source of the Map-Register",
+                words::or_none(register.source())
             ),
-            format!("{:?}", notify.destination()),
+            words::to(notify),
         );
         let port = notify.udp().map_or(0, |udp| udp.destination_port);
         findings.check(
@@ -180,7 +181,7 @@ fn registration(trace: &Trace, findings: &mut Findings) {
             sent == told,
             [register, notify],
             "the records of the Map-Register",
-            format!("{told:?}"),
+            words::records(told.into_iter().flatten()),
         );
     }
 }
@@ -377,7 +378,7 @@ fn resolution(trace: &Trace, findings: &mut Findings) {
             prefix == Some(asked),
             first,
             asked.to_string(),
-            format!("{prefix:?}"),
+            words::or_none(prefix),
         );
         findings.check(
             INNER_DST,
@@ -393,7 +394,7 @@ fn resolution(trace: &Trace, findings: &mut Findings) {
             host_a == Some("host-a"),
             first,
             "the source EID of the packet: host-a's",
-            format!("{source:?}"),
+            format!("source EID {}", request.source_eid),
         );
     }
     let close = requests.windows(2).find(|pair| {
@@ -461,7 +462,7 @@ fn resolution(trace: &Trace, findings: &mut Findings) {
         sent == got && same_port,
         [first, handed],
         "the Map-Request as xtr-a sent it, with its inner source port",
-        format!("{got:?}"),
+        handed.summary(),
     );
     let nonce = first.map_request().map(|request| request.nonce);
     let reply = trace
@@ -486,8 +487,8 @@ fn resolution(trace: &Trace, findings: &mut Findings) {
         NONCE_ECHO,
         echoed == nonce,
         [first, reply],
-        format!("{nonce:x?}"),
-        format!("{echoed:x?}"),
+        format!("nonce {}", words::nonce(nonce)),
+        format!("nonce {}", words::nonce(echoed)),
     );
     let all = reply
         .map_reply()

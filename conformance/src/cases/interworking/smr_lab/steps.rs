@@ -7,6 +7,7 @@ use crate::cases::common::ip;
 use crate::catalogue::Req;
 use crate::finding::Findings;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 pub(in crate::cases) const SMR: Req = Req::new("rfc6830-6.6.2-smr-plain");
 pub(in crate::cases) const NO_REPLY: Req = Req::new("rfc6830-6.6.2-smr-no-reply");
@@ -152,7 +153,7 @@ pub(in crate::cases) fn asks_again(trace: &Trace, findings: &mut Findings) {
                 "Map-Requests about {} to the old Map-Resolver 0, 1 and about 3 s after the SMR, then to the new one",
                 family.prefix
             ),
-            format!("old at {old:?} ms, new at {new:?} ms"),
+            format!("old at {} ms, new at {} ms", words::listed(old), words::listed(new)),
         );
         how_it_asks(family, smr.source(), solicited.nonce, &asked, findings);
         keeps(trace, family, findings);
@@ -241,7 +242,7 @@ pub(in crate::cases) fn is_told(trace: &Trace, findings: &mut Findings) {
             right && packet.source() == Some(ip(NEW)),
             packet,
             "from the new Map-Server: negative, natively-forward, TTL 1 minute",
-            format!("{}, {record:?}", packet.summary()),
+            packet.summary(),
         );
     }
 }
