@@ -273,6 +273,30 @@ pub(crate) fn edit_incoming(change: fn(&mut Frame<'_>)) -> Tamper {
     })
 }
 
+/// A sabotage that takes what the victim sends out of its Encapsulated Control Messages.
+pub(crate) fn without_ecm() -> Tamper {
+    edit_outgoing(|frame| {
+        frame.edit_udp(|_, payload| match ControlMessage::parse(payload) {
+            Ok(ControlMessage::Encapsulated(ecm)) => {
+                let bare = ecm.decode_inner().map(|inner| inner.message.to_vec());
+                bare.map(|bare| *payload = bare).is_ok()
+            }
+            _ => false,
+        });
+    })
+}
+
+/// Makes a LISP data packet four octets longer than its header and the packet inside, for a sabotage.
+pub(crate) fn lengthen_data(frame: &mut Frame<'_>) {
+    frame.edit_udp(|ports, payload| {
+        let data = ports.1 == lisp::DATA_PORT;
+        if data {
+            payload.extend([0; 4]);
+        }
+        data
+    });
+}
+
 /// Whether a packet is a Map-Notify with a nonce.
 pub(crate) fn is_notify(packet: &Seen, nonce: u64) -> bool {
     packet

@@ -7,7 +7,7 @@ use lisp::wire::{ControlMessage, MapRegister};
 
 use super::common::*;
 use crate::case::Case;
-use crate::cases::common::ip;
+use crate::cases::common::{ip, outgoing};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
@@ -106,6 +106,13 @@ inventory::submit! {
                 register.records.iter_mut().for_each(|record| record.locators.truncate(1));
             })),
             resigned("sets a reserved bit", &[RESERVED], || signed_again(|register| register.reserved = 1)),
+            resigned("names another key", &[KEY_ID], || outgoing(|message| match message {
+                ControlMessage::MapRegister(register) => {
+                    register.auth.key_id = 7;
+                    true
+                }
+                _ => false,
+            })),
             resigned("registers with a nonce", &[NONCE_ZERO], || signed_again(|register| register.nonce = 77)),
             resigned("leaves out an EID-Prefix", &[SHARED_KEY], || signed_again(|register| register.records.truncate(1))),
             resigned("uses one key for all", &[SHARED_KEY], || on_registers(|frame| {

@@ -256,6 +256,6 @@ fn judge_answer(question: &Seen, answer: &Seen, findings: &mut Findings) {
         covers,
         both,
         format!("a record that covers {}", words::or_none(asked)),
-        words::listed(&prefixes(answer)),
+        words::listed(prefixes(answer)),
     );
 }

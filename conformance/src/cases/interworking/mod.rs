@@ -78,7 +78,7 @@ fn way_text(way: &[&Seen]) -> String {
     text + if inside { "]" } else { "" }
 }
 
-fn is_data(frame: &Frame<'_>) -> bool {
+pub(super) fn is_data(frame: &Frame<'_>) -> bool {
     frame.ip().is_some_and(|ip| {
         ip.udp()
             .is_some_and(|udp| udp.destination_port == lisp::DATA_PORT)
@@ -108,7 +108,7 @@ fn edit_inner_source(frame: &mut Frame<'_>, source: [u8; 4]) {
 }
 
 /// A data packet becomes the packet that it carries: as if there were no tunnel.
-fn untunnel(frame: &mut Frame<'_>) {
+pub(super) fn untunnel(frame: &mut Frame<'_>) {
     if is_data(frame)
         && let Some(inner) = inner(frame)
     {

@@ -360,15 +360,24 @@ inventory::submit! {
         start: false,
         drive: drive_sources,
         judges: &[sources],
-        sabotages: &[Sabotage {
-            name: "believes every source",
-            node: "pxtr",
-            links: &["core-pxtr"],
-            kills: &[SOURCES],
-            tamper: || crate::cases::common::edit_incoming(|frame| {
-                edit_inner_source(frame, [10, 1, 0, 10]);
-            }),
-        }],
+        sabotages: &[
+            Sabotage {
+                name: "believes every source",
+                node: "pxtr",
+                links: &["core-pxtr"],
+                kills: &[SOURCES],
+                tamper: || crate::cases::common::edit_incoming(|frame| {
+                    edit_inner_source(frame, [10, 1, 0, 10]);
+                }),
+            },
+            Sabotage {
+                name: "decapsulates nothing",
+                node: "pxtr",
+                links: &[],
+                kills: &[DECAP],
+                tamper: || lose_outgoing(|frame| frame.ip().as_ref().and_then(Ping::of).is_some()),
+            },
+        ],
         ..Case::BASE
     }
 }

@@ -5,7 +5,9 @@ use lisp::wire::{Action, ControlMessage, DataHeader};
 
 use super::Ping;
 use crate::case::Case;
-use crate::cases::common::{edit_incoming, ip, locator, mapping_system, negative, record, seconds};
+use crate::cases::common::{
+    edit_incoming, ip, locator, lose_outgoing, mapping_system, negative, record, seconds,
+};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
@@ -42,6 +44,14 @@ fn encapsulates_anyway() -> Tamper {
     })
 }
 
+const ENCAPSULATES_NOTHING: Sabotage = Sabotage {
+    name: "encapsulates nothing",
+    node: "pxtr",
+    links: &["core-pxtr"],
+    kills: &[ENCAP],
+    tamper: || lose_outgoing(super::is_data),
+};
+
 inventory::submit! {
     Case {
         id: "rfc6832::s5_2::a_pitr_sends_nothing_on_that_has_no_mapping",
@@ -61,6 +71,7 @@ inventory::submit! {
                 kills: &[NEGATIVE, ACT_DROP],
                 tamper: encapsulates_anyway,
             },
+            ENCAPSULATES_NOTHING,
         ],
         ..Case::BASE
     }
@@ -105,7 +116,18 @@ fn judge_negative(trace: &Trace, findings: &mut Findings) {
         .find(|packet| Ping::Request(22).is_tunnelled(packet));
     match fence {
         Some(fence) => findings.met(ENCAP, fence, fence.summary()),
-        None => return findings.unseen(NEGATIVE, "the fence: a packet to a site"),
+        None => {
+            let sent: Vec<&Seen> = trace
+                .received_by("pxtr")
+                .filter(|packet| Ping::Request(22).is_plain(packet))
+                .collect();
+            let expected = "a packet for a site encapsulated";
+            findings.broken(ENCAP, &sent, expected, "it was not");
+            for requirement in [NEGATIVE, ACT_DROP] {
+                findings.unseen(requirement, "the fence: a packet encapsulated to a site");
+            }
+            return;
+        }
     }
     for (first, requirement, what) in [(1, NEGATIVE, "natively-forward"), (11, ACT_DROP, "drop")] {
         let attracted: Vec<&Seen> = (first..first + 4)
@@ -146,15 +168,7 @@ inventory::submit! {
         drive: drive_encap_only,
         judges: &[judge_encap_only],
         sabotages: &[
-            Sabotage {
-                name: "encapsulates nothing",
-                node: "pxtr",
-                links: &["core-pxtr"],
-                kills: &[ENCAP],
-                tamper: || crate::cases::common::lose_outgoing(|frame| frame.ip().is_some_and(|ip| {
-                    ip.udp().is_some_and(|udp| udp.destination_port == 4341)
-                })),
-            },
+            ENCAPSULATES_NOTHING,
         ],
         ..Case::BASE
     }

@@ -51,6 +51,7 @@ inventory::submit! {
         judges: &[asks_again, keeps, follows],
         sabotages: &[
             of_proxy("does not believe in SMRs", &[REACT], || lose_incoming(is_smr)),
+            of_proxy("answers the SMR", &[NO_REPLY], super::smr_lab::sabotages::answers_smrs),
             of_proxy("asks as an ITR", &[PITR_BIT], || invoked(|request| request.pitr = false)),
             of_proxy("asks without the s bit", &[S_BIT], || invoked(|request| request.smr_invoked = false)),
             of_proxy("asks with the nonce of the SMR", &[NONCE], || invoked(|request| request.nonce = NONCE_OF_SMR)),

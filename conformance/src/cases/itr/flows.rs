@@ -51,7 +51,8 @@ inventory::submit! {
         sabotages: &[
             sabotage("spreads packets over the locators", &[STABLE], || data_out(|number, header, _| {
                 if R[..2].contains(&header.destination()) {
-                    redirect(header, R[(number % 2) as usize]);
+                    // Not in step with the rounds in which the flows take turns.
+                    redirect(header, R[(number / 7 % 2) as usize]);
                 }
             })),
             sabotage("a source port for every packet", &[PER_FLOW, NON_L4], || data_out(|number, _, datagram| {

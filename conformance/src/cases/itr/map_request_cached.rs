@@ -5,7 +5,7 @@ use lisp::wire::{EidQuery, MapRequest};
 
 use super::map_cache_net::{
     CORE, ITR, Net, OTHER, REMOTE, RESOLVER, TOPOLOGY, goes_to, inner_sequence, questions_since,
-    requests_lost, requests_out,
+    records_in, requests_out,
 };
 use super::map_cache_ttl::with_ttl;
 use crate::case::Case;
@@ -187,11 +187,42 @@ inventory::submit! {
                 }),
             },
             Sabotage {
-                name: "does not refresh",
+                name: "asks the Map-Resolver about the entry in use",
+                node: ITR,
+                links: CORE,
+                kills: &[TO_LOCATOR],
+                tamper: || edit_outgoing(|frame| {
+                    let asked = super::map_cache_net::frame_request(frame);
+                    let query = asked.and_then(|request| request.records.first().and_then(EidQuery::prefix));
+                    if query == Some(prefix(CACHED)) {
+                        frame.edit_addresses(|header| {
+                            if let lisp::ip::IpHeader::V4(header) = header {
+                                header.destination = std::net::Ipv4Addr::new(198, 51, 100, 10);
+                            }
+                            true
+                        });
+                    }
+                }),
+            },
+            Sabotage {
+                name: "names a Source-EID when it refreshes",
+                node: ITR,
+                links: CORE,
+                kills: &[NO_SOURCE_EID],
+                tamper: || requests_out(|request| {
+                    let cached = request.records.first().is_some_and(|query| query.mask_len == 24);
+                    if cached {
+                        request.source_eid = Address::from(ip("10.1.0.10"));
+                    }
+                    cached
+                }),
+            },
+            Sabotage {
+                name: "keeps the idle entry for a day",
                 node: ITR,
                 links: CORE,
                 kills: &[LIVES],
-                tamper: || requests_lost(|asked| asked == prefix(CACHED)),
+                tamper: || records_in("10.2.2.0/24", |record| record.ttl = 1440),
             },
         ],
         ..Case::BASE

@@ -43,6 +43,21 @@ inventory::submit! {
                 }),
             },
             Sabotage {
+                name: "caches nothing for the second packet",
+                node: "xtr",
+                links: &["rloc"],
+                kills: &[CACHED],
+                tamper: || edit_incoming(|frame| {
+                    frame.edit_control(|message| match message {
+                        lisp::wire::ControlMessage::MapReply(reply) => {
+                            reply.records = vec![negative("192.0.2.40/32", 15, Action::NativelyForward)];
+                            true
+                        }
+                        _ => false,
+                    });
+                }),
+            },
+            Sabotage {
                 name: "asks for a prefix",
                 node: "xtr",
                 links: &["rloc"],

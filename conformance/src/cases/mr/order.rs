@@ -8,7 +8,7 @@ use lisp::wire::{ControlMessage, MapRecord, MapRegister};
 use super::common::*;
 use crate::case::{Case, Timer};
 use crate::cases::common::{
-    incoming, ip, is_reply, key, locator, outgoing, prefix, record, register, seconds,
+    incoming, ip, is_reply, key, locator, outgoing, prefix, record, register, seconds, without_ecm,
 };
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
@@ -105,18 +105,7 @@ inventory::submit! {
                 node: MSMR,
                 links: &[],
                 kills: &[ECM_TO_ETR],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim {
-                        frame.edit_udp(|_, payload| match ControlMessage::parse(payload) {
-                            Ok(ControlMessage::Encapsulated(ecm)) => {
-                                let bare = ecm.decode_inner().map(|inner| inner.message.to_vec());
-                                bare.map(|bare| *payload = bare).is_ok()
-                            }
-                            _ => false,
-                        });
-                    }
-                    PacketFate::Forward
-                }),
+                tamper: without_ecm,
             },
             Sabotage {
                 name: "never looks whether an ETR wants a proxy",

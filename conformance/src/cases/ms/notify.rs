@@ -5,7 +5,9 @@ use lisp::wire::{ControlMessage, MapRecord};
 use super::common::*;
 use super::script::{Step, ask, confirmation, judge, register, run, sent};
 use crate::case::Case;
-use crate::cases::common::{edit_incoming, edit_outgoing, key, locator, lose_incoming, record};
+use crate::cases::common::{
+    edit_incoming, edit_outgoing, key, locator, lose_incoming, lose_outgoing, record,
+};
 use crate::catalogue::Req;
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
@@ -108,6 +110,13 @@ inventory::submit! {
                         notify
                     });
                 }),
+            },
+            Sabotage {
+                name: "does not confirm",
+                node: MS,
+                links: &[],
+                kills: &[NOTIFY],
+                tamper: || lose_outgoing(|frame| matches!(frame.control(), Some(ControlMessage::MapNotify(_)))),
             },
             Sabotage {
                 name: "answers to the first locator",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::case::Case;
-use crate::cases::common::{edit_outgoing, ip, seconds};
+use crate::cases::common::{edit_outgoing, ip, lengthen_data, seconds};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
@@ -63,6 +63,26 @@ inventory::submit! {
                 links: &["core-a"],
                 kills: &[TOS, ECN],
                 tamper: || edit_outgoing(|frame| edit_outer(frame, |header| header.traffic_class = 0)),
+            },
+            Sabotage {
+                name: "encapsulates to port 4343",
+                node: "xtr-a",
+                links: &["core-a"],
+                kills: &[DATA_PORT],
+                tamper: || edit_outgoing(|frame| {
+                    frame.edit_udp_ports(|ports, _| {
+                        let data = ports.1 == 4341;
+                        ports.1 = if data { 4343 } else { ports.1 };
+                        data
+                    });
+                }),
+            },
+            Sabotage {
+                name: "longer than what is inside",
+                node: "xtr-a",
+                links: &["core-a"],
+                kills: &[LENGTH],
+                tamper: || edit_outgoing(lengthen_data),
             },
             Sabotage {
                 name: "a UDP checksum",
@@ -193,6 +213,27 @@ fn per_flow(trace: &Trace, findings: &mut Findings) {
 
 /// The invariants judge each packet; here it is judged that there were such packets.
 fn headers(trace: &Trace, findings: &mut Findings) {
+    let astray = trace.since("many flows").find(|packet| {
+        let to_7000 = |inner: Option<crate::decode::Ip>| {
+            let port = inner.and_then(|inner| Some(inner.udp()?.destination_port));
+            port == Some(7_000)
+        };
+        packet.sender() == Some("xtr-a")
+            && !packet.is_data()
+            && packet
+                .udp()
+                .and_then(|udp| udp.payload.get(lisp::wire::data::DATA_HEADER_LEN..))
+                .is_some_and(|inner| to_7000(crate::decode::ip(inner)))
+    });
+    if let Some(astray) = astray {
+        let port = astray.udp().map_or(0, |udp| udp.destination_port);
+        findings.broken(
+            DATA_PORT,
+            astray,
+            "destination port 4341",
+            format!("port {port}"),
+        );
+    }
     let packets = tunnelled(trace);
     let expected = usize::from(FLOWS) * TTLS.len();
     if packets.len() < expected {

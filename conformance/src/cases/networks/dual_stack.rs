@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use harness::inline::{PacketFate, Way};
 
 use crate::case::Case;
-use crate::cases::common::{ip, seconds};
+use crate::cases::common::{edit_outgoing, ip, lengthen_data, seconds};
 use crate::catalogue::Req;
 use crate::decode::{Icmp, Ip, Lisp};
 use crate::drive::{Drive, Stop};
@@ -56,6 +56,7 @@ inventory::submit! {
                 if way == Way::FromVictim && from_6 { PacketFate::Drop } else { PacketFate::Forward }
             })),
             lost("knows only one of the mixed locators", "xtr-s", "core-s", &[ENCAPSULATES], || lose(Way::FromVictim, |outer, _| outer.is_ipv6())),
+            lost("longer than what is inside", "xtr-a", "core-a", &[LENGTH_V4, LENGTH_V6], || edit_outgoing(lengthen_data)),
             lost("another data port", "xtr-a", "core-a", &[DATA_PORT], || Box::new(|way, frame| {
                 if way == Way::FromVictim {
                     frame.edit_udp_ports(|ports, _| {

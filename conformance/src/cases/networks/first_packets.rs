@@ -49,6 +49,33 @@ inventory::submit! {
 
 const SABOTAGES: &[Sabotage] = &[
     Sabotage {
+        name: "does not ask",
+        node: "xtr-a",
+        links: &["core-a"],
+        kills: &[MISS],
+        tamper: || {
+            lose_outgoing(|frame| {
+                matches!(
+                    frame.control(),
+                    Some(lisp::wire::ControlMessage::Encapsulated(_))
+                )
+            })
+        },
+    },
+    Sabotage {
+        name: "does not pass on one warm packet",
+        node: "xtr-b",
+        links: &["site-b"],
+        kills: &[DECAPSULATES],
+        tamper: || {
+            lose_outgoing(|frame| {
+                let ip = frame.ip();
+                let icmp = ip.as_ref().and_then(|ip| ip.icmp());
+                icmp.is_some_and(|icmp| icmp.echo().1 == 100 + WARM / 2)
+            })
+        },
+    },
+    Sabotage {
         name: "loses one warm packet",
         node: "xtr-a",
         links: &["core-a"],
@@ -67,7 +94,7 @@ const SABOTAGES: &[Sabotage] = &[
                 Some(lisp::wire::ControlMessage::Encapsulated(_))
                     if way == harness::inline::Way::FromVictim =>
                 {
-                    harness::inline::PacketFate::Duplicate(std::time::Duration::from_millis(50))
+                    harness::inline::PacketFate::Duplicate(std::time::Duration::ZERO)
                 }
                 _ => harness::inline::PacketFate::Forward,
             })

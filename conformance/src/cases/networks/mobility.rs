@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use harness::inline::{PacketFate, Way};
 use lisp::EidPrefix;
 use lisp::wire::ControlMessage;
 
 use super::mobility_steps::{asks, away, follows, is_answered, notified, solicits};
 use crate::case::{Case, Timer};
 use crate::cases::common::{
-    edit_outgoing, incoming, ip, key, lose_incoming, lose_outgoing, outgoing, seconds,
+    edit_outgoing, incoming, ip, key, lose_incoming, lose_outgoing, outgoing, seconds, without_ecm,
 };
+use crate::cases::interworking::smr_lab::sabotages::without_s;
+use crate::cases::interworking::untunnel;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
-use crate::sabotage::{Frame, Sabotage};
+use crate::sabotage::{Frame, Sabotage, Tamper};
 use crate::trace::Seen;
 
 pub(super) const SMR: Req = Req::new("rfc6830-6.6.2-smr-plain");
@@ -71,49 +74,7 @@ inventory::submit! {
                 kills: &[SMR],
                 tamper: || lose_outgoing(is_smr),
             },
-            Sabotage {
-                name: "asks without the s bit",
-                node: "xtr-b",
-                links: &["core-b"],
-                kills: &[S_BIT],
-                tamper: || outgoing(|message| match message {
-                    ControlMessage::MapRequest(request) => {
-                        request.smr_invoked = false;
-                        true
-                    }
-                    _ => false,
-                }),
-            },
-            Sabotage {
-                name: "does not believe in SMRs",
-                node: "xtr-b",
-                links: &["core-b"],
-                kills: &[REACT],
-                tamper: || lose_incoming(is_smr),
-            },
-            Sabotage {
-                name: "forwards Map-Requests to where the prefix was",
-                node: "msmr",
-                links: &[],
-                kills: &[FORWARDS],
-                tamper: || edit_outgoing(|frame| {
-                    if matches!(frame.control(), Some(ControlMessage::Encapsulated(_))) {
-                        frame.edit_addresses(|header| {
-                            if let lisp::ip::IpHeader::V4(v4) = header {
-                                v4.destination = std::net::Ipv4Addr::new(192, 0, 2, 2);
-                            }
-                            true
-                        });
-                    }
-                }),
-            },
-            Sabotage {
-                name: "does not answer",
-                node: "xtr-2",
-                links: &["core-2"],
-                kills: &[REPLIES],
-                tamper: || lose_outgoing(|frame| matches!(frame.control(), Some(ControlMessage::MapReply(_)))),
-            },
+            WITHOUT_S, WITHOUT_ECM, FORGETS, DISBELIEVES, FORWARDS_BACK, SILENT, DELIVERS_NOTHING,
             Sabotage {
                 name: "stays with the old locator",
                 node: "xtr-b",
@@ -128,13 +89,6 @@ inventory::submit! {
                     }
                     _ => false,
                 }),
-            },
-            Sabotage {
-                name: "does not decapsulate for the newcomer",
-                node: "xtr-2",
-                links: &["place-2"],
-                kills: &[DELIVERS],
-                tamper: || lose_outgoing(|frame| frame.ip().is_some_and(|ip| ip.icmp().is_some())),
             },
         ],
         ..Case::BASE
@@ -203,15 +157,107 @@ inventory::submit! {
                 }),
             },
             Sabotage {
-                name: "does not believe in SMRs",
-                node: "xtr-b",
-                links: &["core-b"],
                 kills: &[REACT, RESOLVES],
-                tamper: || lose_incoming(is_smr),
+                ..DISBELIEVES
             },
+            WITHOUT_S, WITHOUT_ECM, FORGETS, FORWARDS_BACK, SILENT, DELIVERS_NOTHING,
         ],
         ..Case::BASE
     }
+}
+
+/// Of the site that sends.
+const WITHOUT_S: Sabotage = of_sender("asks without the s bit", &[S_BIT], without_s);
+const WITHOUT_ECM: Sabotage = of_sender("asks without encapsulation", &[ECM], without_ecm);
+const DISBELIEVES: Sabotage = of_sender("does not believe in SMRs", &[REACT], || {
+    lose_incoming(is_smr)
+});
+const FORGETS: Sabotage = of_sender(
+    "forgets the mapping as soon as it is solicited",
+    &[KEEP],
+    forgets,
+);
+/// Of the mapping system.
+const FORWARDS_BACK: Sabotage = Sabotage {
+    name: "forwards Map-Requests to where the host was",
+    node: "msmr",
+    links: &[],
+    kills: &[FORWARDS],
+    tamper: || {
+        edit_outgoing(|frame| {
+            if asks_for_host(frame) {
+                frame.edit_addresses(|header| {
+                    if let lisp::ip::IpHeader::V4(v4) = header {
+                        v4.destination = std::net::Ipv4Addr::new(192, 0, 2, 2);
+                    }
+                    true
+                });
+            }
+        })
+    },
+};
+/// Of the site to which the host comes.
+const SILENT: Sabotage = Sabotage {
+    name: "does not answer",
+    node: "xtr-2",
+    links: &["core-2"],
+    kills: &[REPLIES],
+    tamper: || lose_outgoing(|frame| matches!(frame.control(), Some(ControlMessage::MapReply(_)))),
+};
+const DELIVERS_NOTHING: Sabotage = Sabotage {
+    name: "does not decapsulate for the newcomer",
+    node: "xtr-2",
+    links: &["place-2"],
+    kills: &[DELIVERS],
+    tamper: || {
+        lose_outgoing(|frame| {
+            let ip = frame.ip();
+            let icmp = ip.as_ref().and_then(|ip| ip.icmp());
+            icmp.is_some_and(|icmp| icmp.is_echo_request() || icmp.is_echo_reply())
+        })
+    },
+};
+
+const fn of_sender(name: &'static str, kills: &'static [Req], tamper: fn() -> Tamper) -> Sabotage {
+    Sabotage {
+        name,
+        node: "xtr-b",
+        links: &["core-b"],
+        kills,
+        tamper,
+    }
+}
+
+/// From an SMR to the Map-Reply, which is asked for half a second later than it was, data leaves without a tunnel.
+fn forgets() -> Tamper {
+    let mut asking = false;
+    Box::new(move |way, frame| {
+        if way == Way::ToVictim {
+            let answer = matches!(frame.control(), Some(ControlMessage::MapReply(_)));
+            asking = (asking || is_smr(frame)) && !answer;
+            return PacketFate::Forward;
+        }
+        if asking {
+            untunnel(frame);
+            if asks_for_host(frame) {
+                return PacketFate::Delay(Duration::from_millis(500));
+            }
+        }
+        PacketFate::Forward
+    })
+}
+
+/// Whether a packet is an Encapsulated Map-Request about the mobile host.
+fn asks_for_host(frame: &Frame<'_>) -> bool {
+    let Some(ControlMessage::Encapsulated(ecm)) = frame.control() else {
+        return false;
+    };
+    let message = ecm.decode_inner().map(|inner| *inner.message);
+    let Ok(ControlMessage::MapRequest(request)) = message else {
+        return false;
+    };
+    let mut asked = request.records.iter().filter_map(|query| query.prefix());
+    asked.any(|asked| asked.covers(&host()))
 }
 
 pub(super) fn host() -> EidPrefix {

@@ -3,7 +3,7 @@
 use lisp::wire::{Action, ControlMessage};
 
 use crate::case::Case;
-use crate::cases::common::{ip, lose_outgoing, outgoing, seconds};
+use crate::cases::common::{incoming, ip, lose_outgoing, outgoing, seconds};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
@@ -61,6 +61,16 @@ inventory::submit! {
                 tamper: || outgoing(|message| on_reply(message, |record| {
                     record.eid_mask_len = 32;
                     record.eid = lisp::Address::from_eid(0, ip(LEGACY));
+                })),
+            },
+            Sabotage {
+                name: "caches nothing for the second packet",
+                node: "xtr-a",
+                links: &["core-a"],
+                kills: &[CACHED],
+                tamper: || incoming(|message| on_reply(message, |record| {
+                    record.eid_mask_len = 32;
+                    record.eid = lisp::Address::from_eid(0, ip("203.0.113.99"));
                 })),
             },
             Sabotage {

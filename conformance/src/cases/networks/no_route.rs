@@ -1,13 +1,14 @@
 //! EID-Prefixes that an xTR cannot reach any more, or is not configured for any more, while another site sends to them
 //! (RFC 6830 6.6.2; RFC 6833 4.1, 4.3). The steps are those of the SMR lab.
 
-use lisp::wire::ControlMessage;
-
 use crate::case::Case;
-use crate::cases::common::{lose_outgoing, outgoing, seconds};
-use crate::cases::interworking::smr_lab::cases::sends_on;
+use crate::cases::common::seconds;
 use crate::cases::interworking::smr_lab::ends::{
     NATIVE, RECOVERS, REGISTERS, forwards_natively, recovers,
+};
+use crate::cases::interworking::smr_lab::sabotages::{
+    A_QUARTER_OF_AN_HOUR, ANSWERS, ASKS_ONCE, ASKS_THE_SOLICITOR, DROPS_THE_NATIVE, FORGETS,
+    NO_RETURN, SAME_NONCE, SENDS_ON, SWALLOWS_THE_SMR, WITHOUT_S,
 };
 use crate::cases::interworking::smr_lab::steps::{
     AWAY, KEEP, NO_REPLY, NONCE, REACT, S_BIT, SINGLE, SMR, UNREGISTERED, asks_again, is_told,
@@ -63,52 +64,15 @@ inventory::submit! {
 }
 
 const SABOTAGES: &[Sabotage] = &[
-    Sabotage {
-        name: "sends on what has no route",
-        node: "xtr-1",
-        links: &["access-1"],
-        kills: &[AWAY],
-        tamper: sends_on,
-    },
-    Sabotage {
-        name: "swallows the SMR",
-        node: "xtr-1",
-        links: &["access-1"],
-        kills: &[SMR],
-        tamper: || lose_outgoing(is_smr),
-    },
-    Sabotage {
-        name: "keeps unregistered prefixes for a quarter of an hour",
-        node: "msmr-new",
-        links: &[],
-        kills: &[UNREGISTERED],
-        tamper: || {
-            outgoing(|message| match message {
-                ControlMessage::MapReply(reply) => {
-                    reply.records.iter_mut().for_each(|record| record.ttl = 15);
-                    true
-                }
-                _ => false,
-            })
-        },
-    },
-    Sabotage {
-        name: "asks without the s bit",
-        node: "xtr-2",
-        links: &["access-2"],
-        kills: &[S_BIT],
-        tamper: || {
-            outgoing(|message| match message {
-                ControlMessage::MapRequest(request) => {
-                    request.smr_invoked = false;
-                    true
-                }
-                _ => false,
-            })
-        },
-    },
+    SENDS_ON,
+    SWALLOWS_THE_SMR,
+    ANSWERS,
+    ASKS_ONCE,
+    SAME_NONCE,
+    ASKS_THE_SOLICITOR,
+    WITHOUT_S,
+    FORGETS,
+    A_QUARTER_OF_AN_HOUR,
+    DROPS_THE_NATIVE,
+    NO_RETURN,
 ];
-
-fn is_smr(frame: &crate::sabotage::Frame<'_>) -> bool {
-    matches!(frame.control(), Some(ControlMessage::MapRequest(request)) if request.smr)
-}

@@ -522,6 +522,16 @@ inventory::submit! {
                 }),
             },
             Sabotage {
+                name: "swallows what it should encapsulate",
+                node: "xtr-a",
+                links: &["core-a"],
+                kills: &[ENCAPSULATES],
+                tamper: || Box::new(|way, frame| match frame.ip().map(|ip| crate::decode::lisp(&ip)) {
+                    Some(crate::decode::Lisp::Data { .. }) if way == Way::FromVictim => PacketFate::Drop,
+                    _ => PacketFate::Forward,
+                }),
+            },
+            Sabotage {
                 name: "swallows what it decapsulates",
                 node: "xtr-b",
                 links: &["site-b"],

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::sabotages::{A_QUARTER_OF_AN_HOUR, ANSWERS, SOLICITS_WITH_A_PROBE};
 use super::steps::{NO_REPLY, SMR, UNREGISTERED, is_told, solicits};
 use super::{DOWN, FAMILIES, Family, Loss, Ping, TOLD, UP, registered_at_both, send_until};
 use crate::case::Case;
@@ -37,6 +38,9 @@ inventory::submit! {
         drive,
         judges: &[solicits, is_told, lives_a_minute],
         sabotages: &[
+            SOLICITS_WITH_A_PROBE,
+            ANSWERS,
+            A_QUARTER_OF_AN_HOUR,
             Sabotage {
                 name: "takes minutes for quarters of an hour",
                 node: "xtr-2",
@@ -71,7 +75,7 @@ inventory::submit! {
                 kills: &[AGAIN],
                 tamper: || lose_outgoing(|frame| {
                     let late = |ping: Ping| FAMILIES.iter().any(|f| f.recovery().any(|s| Ping::Reply(s) == ping));
-                    super::cases::carried(frame).is_some_and(late)
+                    super::sabotages::carried(frame).is_some_and(late)
                 }),
             },
         ],

@@ -4,6 +4,7 @@
 pub(crate) mod cases;
 pub(crate) mod ends;
 mod long;
+pub(crate) mod sabotages;
 pub(crate) mod steps;
 
 use std::time::Duration;
