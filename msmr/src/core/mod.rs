@@ -1,6 +1,7 @@
 //! The Map-Server and Map-Resolver as a state machine: datagrams, timers and configuration in, with the time given;
 //! datagrams to send and state to keep out. It opens no socket, reads no clock and draws no randomness of its own.
 
+mod configure;
 mod index;
 mod limit;
 mod notify;
@@ -27,7 +28,7 @@ use serde::Serialize;
 use limit::{ReplyLimit, SourceLimit};
 use notify::Pending;
 use registration::Registration;
-use site::{Config, SiteConfig, SiteEvent, SitePrefix, Sites};
+use site::{Config, SiteEvent, Sites};
 pub use stored::{HEADER as STATE_HEADER, StateError};
 use table::EidTable;
 
@@ -266,107 +267,6 @@ impl Core {
         core
     }
 
-    /// Takes a new configuration: sites are added, changed and removed, registrations of what stays are kept.
-    pub fn configure(&mut self, now: Time, mut config: Config) {
-        let limits = config.limits;
-        if limits.map_requests_per_source != self.config.limits.map_requests_per_source {
-            self.sources = SourceLimit::new(limits.map_requests_per_source);
-        }
-        if limits.map_reply_interval != self.config.limits.map_reply_interval {
-            self.replies = ReplyLimit::new(limits.map_reply_interval);
-        }
-        let sites = std::mem::take(&mut config.sites);
-        self.set_remotes(&config);
-        self.aggregates = EidTable::default();
-        for aggregate in &config.aggregates {
-            self.aggregates.insert(aggregate, ());
-        }
-        self.config = config;
-        let names: std::collections::HashSet<&str> =
-            sites.iter().map(|site| site.name.as_str()).collect();
-        let gone: Vec<u32> = self
-            .sites
-            .iter()
-            .filter(|(_, site)| !names.contains(site.config.name.as_str()))
-            .map(|(number, _)| number)
-            .collect();
-        for number in gone {
-            self.drop_site(number);
-        }
-        // Prefixes may move between sites: all old ones go before any new one comes.
-        for site in &sites {
-            self.unconfigure_changed(site);
-        }
-        self.any_denied = false;
-        for site in sites {
-            self.put_site(now, site);
-        }
-    }
-
-    /// Adds a site, or changes the one of that name. Registrations that it no longer allows are dropped.
-    pub fn put_site(&mut self, _now: Time, config: SiteConfig) {
-        self.unconfigure_changed(&config);
-        let prefixes = config.prefixes.clone();
-        self.any_denied |= prefixes.iter().any(|prefix| prefix.deny);
-        let number = self.sites.put(config);
-        for prefix in &prefixes {
-            self.known.get_or_default(&prefix.prefix).configured = Some(Configured::Site {
-                site: number,
-                deny: prefix.deny,
-            });
-            let permitted = Permitted {
-                site: number,
-                accept_more_specifics: prefix.accept_more_specifics,
-                deny: prefix.deny,
-            };
-            self.permitted.insert(&prefix.prefix, permitted);
-        }
-        for prefix in &prefixes {
-            self.drop_unallowed(number, &prefix.prefix);
-        }
-    }
-
-    /// Whether a site may be put in beside the others.
-    ///
-    /// # Errors
-    /// When one of its prefixes is another's, or there are as many sites as the limit allows.
-    pub fn check_site(&self, site: &SiteConfig) -> Result<(), String> {
-        let own = self.sites.number(&site.name);
-        if own.is_none() && self.sites.len() >= self.config.limits.sites {
-            return Err(format!(
-                "expected at most {} sites, found one more; raise `limits: {{sites: ...}}`",
-                self.config.limits.sites
-            ));
-        }
-        for SitePrefix { prefix, .. } in &site.prefixes {
-            let owner = match self
-                .known
-                .get(prefix)
-                .and_then(|known| known.configured.as_ref())
-            {
-                Some(Configured::Site { site, .. }) if Some(*site) == own => continue,
-                Some(Configured::Site { site, .. }) => {
-                    self.sites.get(*site).map_or("?", |site| &site.config.name)
-                }
-                Some(Configured::Remote(_)) => "another Map-Server",
-                None => continue,
-            };
-            return Err(format!(
-                "expected an EID-Prefix that no other has, found {prefix}, which is of {owner}"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Removes a site with its registrations; `false` when there is none of that name.
-    pub fn remove_site(&mut self, name: &str) -> bool {
-        let number = self.sites.number(name);
-        if let Some(number) = number {
-            self.drop_site(number);
-        }
-        number.is_some()
-    }
-
     /// How many sites are configured.
     pub fn site_count(&self) -> usize {
         self.sites.len()
@@ -503,110 +403,6 @@ impl Core {
                 }
             }
             self.after_removal(prefix);
-        }
-    }
-
-    fn drop_site(&mut self, number: u32) {
-        let Some(site) = self.sites.get(number) else {
-            return;
-        };
-        let prefixes: Vec<EidPrefix> = site.config.prefixes.iter().map(|p| p.prefix).collect();
-        for prefix in &prefixes {
-            self.unconfigure(number, prefix);
-        }
-        self.sites.remove(number);
-    }
-
-    /// Takes a prefix from a site, with everything that is registered in its name inside.
-    fn unconfigure(&mut self, number: u32, prefix: &EidPrefix) {
-        if let Some(known) = self.known.get_mut(prefix) {
-            let of_site =
-                |c: &Configured| matches!(c, Configured::Site { site, .. } if *site == number);
-            if known.configured.as_ref().is_some_and(of_site) {
-                known.configured = None;
-                if known.is_empty() {
-                    self.known.remove(prefix);
-                }
-                self.permitted.remove(prefix);
-            }
-        }
-        self.drop_unallowed(number, prefix);
-    }
-
-    /// Unconfigures the prefixes that a site's new configuration no longer has.
-    fn unconfigure_changed(&mut self, new: &SiteConfig) {
-        let Some(number) = self.sites.number(&new.name) else {
-            return;
-        };
-        let Some(old) = self.sites.get(number) else {
-            return;
-        };
-        let kept: std::collections::HashSet<EidPrefix> =
-            new.prefixes.iter().map(|p| p.prefix).collect();
-        let gone: Vec<EidPrefix> = old.config.prefixes.iter().map(|p| p.prefix).collect();
-        for prefix in gone.iter().filter(|prefix| !kept.contains(prefix)) {
-            self.unconfigure(number, prefix);
-        }
-    }
-
-    /// Drops what a site registered inside `prefix` and is not allowed any more.
-    fn drop_unallowed(&mut self, number: u32, prefix: &EidPrefix) {
-        let unallowed: Vec<EidPrefix> = self
-            .known
-            .inside(prefix)
-            .filter(|(_, known)| {
-                known
-                    .registration
-                    .as_ref()
-                    .is_some_and(|registration| registration.site == number)
-            })
-            .filter(|(registered, _)| {
-                self.permission(registered).map(|(site, _)| site) != Some(number)
-            })
-            .map(|(registered, _)| registered)
-            .collect();
-        for registered in &unallowed {
-            self.drop_registration(registered);
-        }
-    }
-
-    /// The site that may register `prefix`, and whether it is a more-specific of what is configured.
-    fn permission(&self, prefix: &EidPrefix) -> Option<(u32, bool)> {
-        let (configured, permitted) = self.permitted.longest_match(prefix)?;
-        let exact = configured == *prefix;
-        (exact || permitted.accept_more_specifics).then_some((permitted.site, !exact))
-    }
-
-    fn set_remotes(&mut self, config: &Config) {
-        for server in &self.config.map_servers {
-            for prefix in &server.prefixes {
-                if let Some(known) = self.known.get_mut(prefix) {
-                    if matches!(known.configured, Some(Configured::Remote(_))) {
-                        known.configured = None;
-                    }
-                    if known.is_empty() {
-                        self.known.remove(prefix);
-                    }
-                }
-            }
-        }
-        if !config.roles.map_resolver {
-            return;
-        }
-        for server in &config.map_servers {
-            for prefix in &server.prefixes {
-                let known = self.known.get_or_default(prefix);
-                match &mut known.configured {
-                    Some(Configured::Remote(remote)) => remote.servers.push(server.address),
-                    Some(Configured::Site { .. }) => {}
-                    None => {
-                        known.configured = Some(Configured::Remote(Box::new(Remote {
-                            servers: vec![server.address],
-                            turn: 0,
-                        })));
-                    }
-                }
-            }
         }
     }
 }
