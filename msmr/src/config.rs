@@ -160,6 +160,7 @@ struct LimitsFile {
     registrations: Option<usize>,
     sites: Option<usize>,
     etrs_per_prefix: Option<usize>,
+    nonces_per_key: Option<Spanned<usize>>,
     map_requests_per_source: Option<u32>,
     map_reply_interval: Option<Period>,
 }
@@ -183,7 +184,7 @@ pub fn load(path: &Path) -> Result<DaemonConfig, ConfigError> {
 /// As [`load`].
 pub fn from_source(source: &Source) -> Result<DaemonConfig, ConfigError> {
     let file: File = source.parse()?;
-    let limits = limits(&file.limits);
+    let limits = limits(source, &file.limits)?;
     let mut checker = Checker::new(source);
     let mut sites = Vec::with_capacity(file.sites.len());
     for site in &file.sites {
@@ -282,19 +283,30 @@ fn timeout(
     }
 }
 
-fn limits(file: &LimitsFile) -> Limits {
+fn limits(source: &Source, file: &LimitsFile) -> Result<Limits, ConfigError> {
     let default = Limits::default();
-    Limits {
+    if let Some(nonces) = file
+        .nonces_per_key
+        .as_ref()
+        .filter(|nonces| nonces.value == 0)
+    {
+        return Err(source.error(nonces, "a number of 1 or more", "0"));
+    }
+    Ok(Limits {
         registrations: file.registrations.unwrap_or(default.registrations),
         sites: file.sites.unwrap_or(default.sites),
         etrs_per_prefix: file.etrs_per_prefix.unwrap_or(default.etrs_per_prefix),
+        nonces_per_key: file
+            .nonces_per_key
+            .as_ref()
+            .map_or(default.nonces_per_key, |nonces| nonces.value),
         map_requests_per_source: file
             .map_requests_per_source
             .unwrap_or(default.map_requests_per_source),
         map_reply_interval: file
             .map_reply_interval
             .map_or(default.map_reply_interval, |period| period.0),
-    }
+    })
 }
 
 /// Checks what only shows across values.

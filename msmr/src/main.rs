@@ -1,7 +1,7 @@
 //! `msmr`: a LISP Map-Server and Map-Resolver.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,13 +19,41 @@ static MEMORY: msmr::memory::LargePages = msmr::memory::LargePages;
 ///
 /// Exit codes: 0 as expected, 2 wrong usage or input, 3 the host cannot do it.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, arg_required_else_help = true)]
 struct Cli {
-    /// Serve with this configuration until SIGTERM; SIGHUP reads it again.
-    #[arg(long, value_name = "FILE", required = true)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// Where the running daemon is.
+#[derive(Debug, Args)]
+struct Place {
+    /// Without a command: serve with this configuration until SIGTERM; SIGHUP reads it again. Commands take the admin
+    /// socket's path from it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Admin socket of the running daemon, instead of the configuration's.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Place {
+    fn config(&self) -> Result<&Path, Failure> {
+        self.config
+            .as_deref()
+            .ok_or_else(|| Failure::Usage("expected --config FILE, found none".into()))
+    }
+
+    fn ask(&self, request: &Request) -> Result<Value, Failure> {
+        let socket = match (&self.socket, &self.config) {
+            (Some(path), _) => path.clone(),
+            (None, Some(config)) => config::load(config)?.admin_socket,
+            (None, None) => config::DEFAULT_ADMIN_SOCKET.into(),
+        };
+        Ok(ask(&socket, request)?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -37,26 +65,13 @@ enum Command {
     #[command(subcommand)]
     Site(Site),
     /// Make the running daemon read its configuration again.
-    Reload(Socket),
+    Reload,
     /// Check a configuration and do nothing.
-    Check {
-        /// The file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-struct Socket {
-    /// The daemon's admin socket.
-    #[arg(long, value_name = "PATH", default_value = config::DEFAULT_ADMIN_SOCKET)]
-    socket: PathBuf,
+    Check,
 }
 
 #[derive(Debug, Args)]
 struct Output {
-    #[command(flatten)]
-    socket: Socket,
     /// For programs.
     #[arg(long)]
     json: bool,
@@ -102,51 +117,47 @@ enum Site {
     Put {
         /// A file with one site as the configuration writes it; - for standard input.
         file: PathBuf,
-        #[command(flatten)]
-        socket: Socket,
     },
     /// Remove a site with its registrations.
     Remove {
         /// Its name.
         name: String,
-        #[command(flatten)]
-        socket: Socket,
     },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    exit::run("msmr", || match (cli.config, cli.command) {
-        (_, Some(Command::Show(what))) => show(what),
-        (_, Some(Command::Site(change))) => change_site(change),
-        (_, Some(Command::Reload(socket))) => say(&ask(&socket.socket, &Request::new("reload"))?),
-        (_, Some(Command::Check { config })) => {
-            let read = config::load(&config)?;
+    let place = &cli.place;
+    exit::run("msmr", || match cli.command {
+        Some(Command::Show(what)) => show(place, what),
+        Some(Command::Site(change)) => change_site(place, change),
+        Some(Command::Reload) => say(&place.ask(&Request::new("reload"))?),
+        Some(Command::Check) => {
+            let path = place.config()?;
+            let read = config::load(path)?;
             print(&format!(
                 "{}: {} sites\n",
-                config.display(),
+                path.display(),
                 read.core.sites.len()
             ))
         }
-        (Some(config), None) => msmr::run(&config),
-        (None, None) => Err(Failure::Usage("expected --config FILE or a command".into())),
+        None => msmr::run(place.config()?),
     })
 }
 
-fn show(what: Show) -> Result<(), Failure> {
+fn show(place: &Place, what: Show) -> Result<(), Failure> {
     match what {
         Show::Sites { name, output } => {
             let request = named("sites", name.as_deref());
-            answer(&output, &request, |sites: Vec<SiteView>| match name {
-                None => Ok(show::sites(&sites)),
-                Some(name) => {
-                    let request = named("registrations", Some(&name));
-                    let registered: Vec<RegistrationView> =
-                        read(ask(&output.socket.socket, &request)?)?;
-                    let shown = sites.iter().map(|site| show::site(site, &registered));
-                    Ok(shown.collect())
-                }
-            })
+            answer(
+                place,
+                &output,
+                &request,
+                |sites: Vec<SiteView>| match name {
+                    None => Ok(show::sites(&sites)),
+                    Some(_) => Ok(sites.iter().map(show::site).collect()),
+                },
+            )
         }
         Show::Registrations {
             name,
@@ -158,23 +169,23 @@ fn show(what: Show) -> Result<(), Failure> {
             if let Some(after) = after {
                 request = request.with("after", after);
             }
-            answer(&output, &request, |shown: Vec<RegistrationView>| {
+            answer(place, &output, &request, |shown: Vec<RegistrationView>| {
                 Ok(show::registrations(&shown))
             })
         }
-        Show::Requests { output } => answer(&output, &Request::new("requests"), |shown| {
+        Show::Requests { output } => answer(place, &output, &Request::new("requests"), |shown| {
             Ok(show::counters(&shown))
         }),
         Show::Statistics { output } => {
             let text = |shown: StatisticsView| Ok(show::statistics(&shown));
-            answer(&output, &Request::new("statistics"), text)
+            answer(place, &output, &Request::new("statistics"), text)
         }
     }
 }
 
-fn change_site(change: Site) -> Result<(), Failure> {
+fn change_site(place: &Place, change: Site) -> Result<(), Failure> {
     match change {
-        Site::Put { file, socket } => {
+        Site::Put { file } => {
             let mut text = String::new();
             let result = if file.as_os_str() == "-" {
                 std::io::stdin().read_to_string(&mut text).map(|_| ())
@@ -185,11 +196,9 @@ fn change_site(change: Site) -> Result<(), Failure> {
             let request = Request::new("site-put")
                 .with("site", text)
                 .with("file", file.display().to_string());
-            say(&ask(&socket.socket, &request)?)
+            say(&place.ask(&request)?)
         }
-        Site::Remove { name, socket } => {
-            say(&ask(&socket.socket, &named("site-remove", Some(&name)))?)
-        }
+        Site::Remove { name } => say(&place.ask(&named("site-remove", Some(&name)))?),
     }
 }
 
@@ -201,11 +210,12 @@ fn named(command: &str, name: Option<&str>) -> Request {
 }
 
 fn answer<T: DeserializeOwned>(
+    place: &Place,
     output: &Output,
     request: &Request,
     text: impl FnOnce(T) -> Result<String, Failure>,
 ) -> Result<(), Failure> {
-    let value = ask(&output.socket.socket, request)?;
+    let value = place.ask(request)?;
     if output.json {
         return print(&format!("{value:#}\n"));
     }

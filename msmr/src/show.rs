@@ -36,7 +36,7 @@ pub fn sites(sites: &[SiteView]) -> String {
 }
 
 /// One site with everything about it.
-pub fn site(site: &SiteView, registered: &[RegistrationView]) -> String {
+pub fn site(site: &SiteView) -> String {
     let mut text = format!("site {}\n", site.name);
     let keys: Vec<_> = site
         .keys
@@ -56,7 +56,8 @@ pub fn site(site: &SiteView, registered: &[RegistrationView]) -> String {
     ] {
         line(&mut text, 2, name, &value);
     }
-    let mut prefixes = Table::new(["EID-Prefix", "more-specifics", "registered"]).indented(2);
+    let mut prefixes =
+        Table::new(["EID-Prefix", "more-specifics", "requests", "registered"]).indented(2);
     for prefix in &site.eid_prefixes {
         prefixes.row([
             prefix.eid_prefix.as_str(),
@@ -65,6 +66,7 @@ pub fn site(site: &SiteView, registered: &[RegistrationView]) -> String {
             } else {
                 "refused"
             },
+            if prefix.deny { "denied" } else { "answered" },
             yes(prefix.registered),
         ]);
     }
@@ -72,7 +74,19 @@ pub fn site(site: &SiteView, registered: &[RegistrationView]) -> String {
     for (name, number) in &site.counters {
         line(&mut text, 2, name, &number.to_string());
     }
-    text.push_str(&registrations(registered));
+    let shown = site.registrations.as_deref().unwrap_or_default();
+    text.push_str(&registrations(shown));
+    if let Some(last) = shown.last().filter(|_| shown.len() < site.registered) {
+        push(
+            &mut text,
+            format_args!(
+                "{} more: msmr show registrations {} --after {}\n",
+                site.registered - shown.len(),
+                site.name,
+                last.eid_prefix
+            ),
+        );
+    }
     text
 }
 
@@ -123,6 +137,12 @@ pub fn statistics(statistics: &StatisticsView) -> String {
         0,
         "registrations",
         &statistics.registrations.to_string(),
+    );
+    line(
+        &mut text,
+        0,
+        "remembered nonces",
+        &statistics.remembered_nonces.to_string(),
     );
     text.push_str(&counters(&statistics.counters));
     text

@@ -4,7 +4,8 @@ use daemon::Time;
 use lisp::EidPrefix;
 
 use super::limit::{ReplyLimit, SourceLimit};
-use super::site::{Config, SiteConfig, SitePrefix};
+use super::registration::{Etr, take_out};
+use super::site::{Config, SiteConfig, SiteEvent, SitePrefix};
 use super::table::EidTable;
 use super::{Configured, Core, Permitted, Remote};
 
@@ -34,11 +35,11 @@ impl Core {
             .map(|(number, _)| number)
             .collect();
         for number in gone {
-            self.drop_site(number);
+            self.drop_site(now, number);
         }
         // Prefixes may move between sites: all old ones go before any new one comes.
         for site in &sites {
-            self.unconfigure_changed(site);
+            self.unconfigure_changed(now, site);
         }
         self.any_denied = false;
         for site in sites {
@@ -47,8 +48,11 @@ impl Core {
     }
 
     /// Adds a site, or changes the one of that name. Registrations that it no longer allows are dropped.
-    pub fn put_site(&mut self, _now: Time, config: SiteConfig) {
-        self.unconfigure_changed(&config);
+    ///
+    /// That is for each ETR: the site must still have its key, its locators must be allowed, and the prefix must be the
+    /// site's. A key that is taken away shall end what was registered with it, also what asked to live for ever.
+    pub fn put_site(&mut self, now: Time, config: SiteConfig) {
+        self.unconfigure_changed(now, &config);
         let prefixes = config.prefixes.clone();
         self.any_denied |= prefixes.iter().any(|prefix| prefix.deny);
         let number = self.sites.put(config);
@@ -65,7 +69,7 @@ impl Core {
             self.permitted.insert(&prefix.prefix, permitted);
         }
         for prefix in &prefixes {
-            self.drop_unallowed(number, &prefix.prefix);
+            self.revoke(now, &prefix.prefix);
         }
     }
 
@@ -102,27 +106,27 @@ impl Core {
     }
 
     /// Removes a site with its registrations; `false` when there is none of that name.
-    pub fn remove_site(&mut self, name: &str) -> bool {
+    pub fn remove_site(&mut self, now: Time, name: &str) -> bool {
         let number = self.sites.number(name);
         if let Some(number) = number {
-            self.drop_site(number);
+            self.drop_site(now, number);
         }
         number.is_some()
     }
 
-    fn drop_site(&mut self, number: u32) {
+    fn drop_site(&mut self, now: Time, number: u32) {
         let Some(site) = self.sites.get(number) else {
             return;
         };
         let prefixes: Vec<EidPrefix> = site.config.prefixes.iter().map(|p| p.prefix).collect();
         for prefix in &prefixes {
-            self.unconfigure(number, prefix);
+            self.unconfigure(now, number, prefix);
         }
         self.sites.remove(number);
     }
 
     /// Takes a prefix from a site, with everything that is registered in its name inside.
-    fn unconfigure(&mut self, number: u32, prefix: &EidPrefix) {
+    fn unconfigure(&mut self, now: Time, number: u32, prefix: &EidPrefix) {
         if let Some(known) = self.known.get_mut(prefix) {
             let of_site =
                 |c: &Configured| matches!(c, Configured::Site { site, .. } if *site == number);
@@ -134,11 +138,11 @@ impl Core {
                 self.permitted.remove(prefix);
             }
         }
-        self.drop_unallowed(number, prefix);
+        self.revoke(now, prefix);
     }
 
     /// Unconfigures the prefixes that a site's new configuration no longer has.
-    fn unconfigure_changed(&mut self, new: &SiteConfig) {
+    fn unconfigure_changed(&mut self, now: Time, new: &SiteConfig) {
         let Some(number) = self.sites.number(&new.name) else {
             return;
         };
@@ -149,33 +153,71 @@ impl Core {
             new.prefixes.iter().map(|p| p.prefix).collect();
         let gone: Vec<EidPrefix> = old.config.prefixes.iter().map(|p| p.prefix).collect();
         for prefix in gone.iter().filter(|prefix| !kept.contains(prefix)) {
-            self.unconfigure(number, prefix);
+            self.unconfigure(now, number, prefix);
         }
     }
 
-    /// Drops what a site registered inside `prefix` and is not allowed any more.
-    fn drop_unallowed(&mut self, number: u32, prefix: &EidPrefix) {
+    /// Drops what is registered inside `prefix` and would not be accepted any more. Who wants it back registers again.
+    fn revoke(&mut self, now: Time, prefix: &EidPrefix) {
         let unallowed: Vec<EidPrefix> = self
             .known
             .inside(prefix)
-            .filter(|(_, known)| {
-                known
-                    .registration
-                    .as_ref()
-                    .is_some_and(|registration| registration.site == number)
-            })
-            .filter(|(registered, _)| {
-                self.permission(registered).map(|(site, _)| site) != Some(number)
+            .filter(|(registered, known)| {
+                known.registration.as_ref().is_some_and(|registration| {
+                    let mut etrs = registration.etrs.iter();
+                    etrs.any(|etr| !self.is_allowed(registered, registration.site, etr))
+                })
             })
             .map(|(registered, _)| registered)
             .collect();
         for registered in &unallowed {
-            self.drop_registration(registered);
+            self.revoke_of(now, registered);
         }
+    }
+
+    fn revoke_of(&mut self, now: Time, prefix: &EidPrefix) {
+        let registration = |core: &mut Self| core.known.get_mut(prefix)?.registration.take();
+        let Some(mut registration) = registration(self) else {
+            return;
+        };
+        let site = registration.site;
+        let gone = take_out(&mut registration.etrs, |etr| {
+            !self.is_allowed(prefix, site, etr)
+        });
+        if let Some(known) = self.known.get_mut(prefix) {
+            known.registration = Some(registration);
+        }
+        for etr in &gone {
+            if let Some(journal) = &mut self.journal {
+                journal.gone(prefix, &etr.id());
+            }
+            self.sites.count(site, SiteEvent::Revocations);
+            self.tell(
+                now,
+                "registration revoked by a change of configuration",
+                prefix,
+                etr.source,
+            );
+        }
+        self.after_removal(prefix);
+    }
+
+    /// Whether a site's registration of a prefix by an ETR is what the configuration allows.
+    pub(super) fn is_allowed(&self, prefix: &EidPrefix, site: u32, etr: &Etr) -> bool {
+        let permitted = self.permission(prefix).map(|(site, _)| site) == Some(site);
+        permitted
+            && self.sites.get(site).is_some_and(|site| {
+                let mut keys = site.config.keys.iter();
+                keys.any(|key| key.fingerprint == etr.key)
+                    && site.config.allows_locators(&etr.locators)
+            })
     }
 
     /// The site that may register `prefix`, and whether it is a more-specific of what is configured.
     pub(super) fn permission(&self, prefix: &EidPrefix) -> Option<(u32, bool)> {
+        if !self.config.roles.map_server {
+            return None;
+        }
         let (configured, permitted) = self.permitted.longest_match(prefix)?;
         let exact = configured == *prefix;
         (exact || permitted.accept_more_specifics).then_some((permitted.site, !exact))

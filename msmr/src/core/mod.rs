@@ -2,8 +2,10 @@
 //! datagrams to send and state to keep out. It opens no socket, reads no clock and draws no randomness of its own.
 
 mod configure;
+mod expiry;
 mod index;
 mod limit;
+mod nonces;
 mod notify;
 mod register;
 pub mod registration;
@@ -14,8 +16,6 @@ mod stored;
 mod table;
 mod warm;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,10 +25,12 @@ use daemon::{Counters, Time};
 use lisp::EidPrefix;
 use serde::Serialize;
 
+use expiry::Expiries;
 use limit::{ReplyLimit, SourceLimit};
+use nonces::Nonces;
 use notify::Pending;
 use registration::Registration;
-use site::{Config, SiteEvent, Sites};
+use site::{Config, Sites};
 pub use stored::{HEADER as STATE_HEADER, StateError};
 use table::EidTable;
 
@@ -154,6 +156,39 @@ pub enum Event {
 }
 
 impl Event {
+    /// Every one, in the order above.
+    pub const ALL: [Event; 29] = [
+        Event::MapRegisters,
+        Event::UnknownSite,
+        Event::AuthenticationFailure,
+        Event::Replay,
+        Event::OldVersion,
+        Event::NothingRegistered,
+        Event::MapNotifies,
+        Event::MapNotifyAcks,
+        Event::UnexpectedAck,
+        Event::EncapsulatedMapRequests,
+        Event::BareMapRequests,
+        Event::ForwardedToEtr,
+        Event::ForwardedToMapServer,
+        Event::ProxyReplies,
+        Event::NegativeReplies,
+        Event::RateLimited,
+        Event::RepliesHeldBack,
+        Event::NoItrRloc,
+        Event::ProbeDropped,
+        Event::NoRecords,
+        Event::UnknownEid,
+        Event::ReplySuppressed,
+        Event::NoUsableEtr,
+        Event::Loop,
+        Event::EncapsulatedOther,
+        Event::MapReplyDropped,
+        Event::Unexpected,
+        Event::UnknownType,
+        Event::Malformed,
+    ];
+
     /// Whether it tells of an attack or a misconfiguration rather than of everyday traffic.
     fn is_suspicious(self) -> bool {
         matches!(
@@ -226,10 +261,10 @@ pub struct Core {
     registrations: usize,
     /// Whether policy denies any prefix; else nobody has to look.
     any_denied: bool,
-    expiries: BinaryHeap<Reverse<(Time, EidPrefix)>>,
+    expiries: Expiries,
     sources: SourceLimit,
     replies: ReplyLimit<(IpAddr, EidPrefix)>,
-    nonces: HashMap<register::NonceKey, u64>,
+    nonces: Nonces,
     pending: Vec<Pending>,
     counters: Counters<Event>,
     logged: Limiter<Event>,
@@ -253,8 +288,8 @@ impl Core {
             aggregates: EidTable::default(),
             registrations: 0,
             any_denied: false,
-            expiries: BinaryHeap::new(),
-            nonces: HashMap::new(),
+            expiries: Expiries::default(),
+            nonces: Nonces::default(),
             pending: Vec::new(),
             counters: Counters::default(),
             logged: Limiter::default(),
@@ -300,20 +335,14 @@ impl Core {
 
     /// When [`Core::timer`] wants to be called, if at all.
     pub fn next_timer(&self) -> Option<Time> {
-        let expiry = self.expiries.peek().map(|Reverse((at, _))| *at);
+        let expiry = self.expiries.next();
         let retry = self.pending.iter().map(|pending| pending.next).min();
         expiry.into_iter().chain(retry).min()
     }
 
     /// Does what is due.
     pub fn timer(&mut self, now: Time, out: &mut Vec<Transmit>) {
-        while let Some(Reverse((at, prefix))) = self.expiries.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.expiries.pop();
-            self.expire(now, &prefix);
-        }
+        self.expire(now);
         self.retransmit_notifies(now, out);
     }
 
@@ -344,66 +373,6 @@ impl Core {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
-    }
-
-    fn expire(&mut self, now: Time, prefix: &EidPrefix) {
-        let Some(known) = self.known.get_mut(prefix) else {
-            return;
-        };
-        let Some(registration) = &mut known.registration else {
-            return;
-        };
-        let gone = registration.expire(now);
-        let site = registration.site;
-        for etr in &gone {
-            self.sites.count(site, SiteEvent::Expirations);
-            self.tell(now, "registration expired", prefix, etr.source);
-        }
-        self.after_removal(prefix);
-    }
-
-    /// Drops an empty registration, or schedules the timer of one that lives on.
-    fn after_removal(&mut self, prefix: &EidPrefix) {
-        let Some(known) = self.known.get_mut(prefix) else {
-            return;
-        };
-        let Some(registration) = &mut known.registration else {
-            return;
-        };
-        match registration.etrs.iter().map(|etr| etr.expires).min() {
-            Some(next) => {
-                registration.scheduled = next;
-                if next < Time::NEVER {
-                    self.expiries.push(Reverse((next, *prefix)));
-                }
-            }
-            None => {
-                let site = registration.site;
-                known.registration = None;
-                if known.is_empty() {
-                    self.known.remove(prefix);
-                }
-                self.registrations -= 1;
-                if let Some(site) = self.sites.get_mut(site) {
-                    site.registrations -= 1;
-                }
-            }
-        }
-    }
-
-    fn drop_registration(&mut self, prefix: &EidPrefix) {
-        let Some(known) = self.known.get_mut(prefix) else {
-            return;
-        };
-        if let Some(registration) = &mut known.registration {
-            let etrs = std::mem::take(&mut registration.etrs);
-            if let Some(journal) = &mut self.journal {
-                for etr in &etrs {
-                    journal.gone(prefix, &etr.id());
-                }
-            }
-            self.after_removal(prefix);
-        }
     }
 }
 

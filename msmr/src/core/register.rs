@@ -1,6 +1,5 @@
 //! Map-Registers: authentic, not replayed, allowed, then taken in and acknowledged (RFC 6833 4.2, RFC 9301 8.2).
 
-use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +12,6 @@ use lisp::{Address, CONTROL_PORT, EidPrefix, Lcaf};
 use super::registration::{Etr, EtrId, Registration, sorted};
 use super::site::{Edition, SiteEvent, SiteKey, accepted_forms};
 use super::{Core, Datagram, Event, LocatorSet, SourcePort, Transmit, is_foreign_vendor};
-
-/// Whose nonces increase together: an xTR and a key (RFC 9301 5.6). Without xTR-ID the source address stands for it.
-pub(super) type NonceKey = (u64, EtrId, u64);
 
 /// The I bit of a Map-Register, in its first octet.
 const I_BIT: u8 = 0b10;
@@ -169,10 +165,10 @@ impl Core {
         let site_id = authentic.register.xtr_site_id.map_or(0, |ids| ids.site_id);
         let key = (authentic.key, authentic.id, site_id);
         let nonce = authentic.register.nonce;
-        if self.nonces.get(&key).is_some_and(|last| nonce <= *last) {
+        let limit = self.config.limits.nonces_per_key;
+        if !self.nonces.accept(key, nonce, limit) {
             return false;
         }
-        self.nonces.insert(key, nonce);
         if let Some(journal) = &mut self.journal {
             journal.nonce(&key, nonce);
         }
@@ -209,14 +205,7 @@ impl Core {
         let Some(site) = self.sites.get(number) else {
             return Err(SiteEvent::PrefixRefusals);
         };
-        let allowed = &site.config.allowed_locators;
-        let inside = |locator: &Locator| {
-            locator
-                .rloc
-                .ip()
-                .is_some_and(|rloc| allowed.iter().any(|net| net.contains(&rloc)))
-        };
-        if !allowed.is_empty() && record.ttl != 0 && !record.locators.iter().all(inside) {
+        if record.ttl != 0 && !site.config.allows_locators(&record.locators) {
             return Err(SiteEvent::LocatorMismatches);
         }
         Ok(Allowed { prefix, dynamic })
@@ -307,7 +296,7 @@ impl Core {
         let change = registration.register(etr, dynamic);
         if expires < registration.scheduled {
             registration.scheduled = expires;
-            self.expiries.push(Reverse((expires, prefix)));
+            self.expiries.add(expires, prefix);
         }
         if fresh {
             self.tell(now, "registered", &prefix, datagram.source.ip());

@@ -33,6 +33,9 @@ pub struct SiteView {
     pub allowed_locators: Vec<String>,
     /// What was counted, by reason, also what never happened.
     pub counters: BTreeMap<String, u64>,
+    /// Its registrations, up to the first thousand, where one site alone is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<Vec<RegistrationView>>,
 }
 
 /// A configured EID-Prefix.
@@ -43,6 +46,8 @@ pub struct SitePrefixView {
     pub eid_prefix: String,
     /// Whether more-specifics may be registered.
     pub accept_more_specifics: bool,
+    /// Whether policy refuses requests for it.
+    pub deny: bool,
     /// Whether it is registered now.
     pub registered: bool,
 }
@@ -139,6 +144,8 @@ pub struct StatisticsView {
     pub sites: usize,
     /// Registered prefixes.
     pub registrations: usize,
+    /// xTRs whose last nonce is remembered (edition 9300).
+    pub remembered_nonces: usize,
     /// What was counted, by reason.
     pub counters: BTreeMap<String, u64>,
 }
@@ -209,10 +216,10 @@ impl Core {
             uptime: now.since(self.started).as_secs(),
             sites: self.sites.len(),
             registrations: self.registrations,
-            counters: self
-                .counters
+            remembered_nonces: self.nonces.len(),
+            counters: Event::ALL
                 .iter()
-                .map(|(event, number)| (event.to_string(), number))
+                .map(|&event| (event.to_string(), self.counters.get(event)))
                 .collect(),
         }
     }
@@ -240,6 +247,7 @@ impl Core {
                 .map(|configured| SitePrefixView {
                     eid_prefix: configured.prefix.to_string(),
                     accept_more_specifics: configured.accept_more_specifics,
+                    deny: configured.deny,
                     registered: self.known.get(&configured.prefix).is_some_and(|known| {
                         matches!(known.configured, Some(Configured::Site { .. }))
                             && known.registration.is_some()
@@ -265,6 +273,7 @@ impl Core {
                 .iter()
                 .map(|&event| (event.to_string(), site.counters.get(event)))
                 .collect(),
+            registrations: None,
         }
     }
 

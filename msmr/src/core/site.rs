@@ -9,6 +9,7 @@ use daemon::Time;
 use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::auth::{AuthKey, HkdfReading, MacAlgorithm};
+use lisp::wire::Locator;
 
 /// The RFCs whose answer counts where editions differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,6 +87,17 @@ pub struct SiteConfig {
     pub max_registrations: Option<usize>,
 }
 
+impl SiteConfig {
+    /// Whether all of these may be locators of the site.
+    pub(crate) fn allows_locators(&self, locators: &[Locator]) -> bool {
+        let inside = |locator: &Locator| {
+            let rloc = locator.rloc.ip();
+            rloc.is_some_and(|rloc| self.allowed_locators.iter().any(|net| net.contains(&rloc)))
+        };
+        self.allowed_locators.is_empty() || locators.iter().all(inside)
+    }
+}
+
 /// A key of a site.
 #[derive(Clone)]
 pub struct SiteKey {
@@ -119,6 +131,9 @@ pub struct Limits {
     pub sites: usize,
     /// ETRs of one prefix.
     pub etrs_per_prefix: usize,
+    /// xTRs whose last nonce is remembered for each key (RFC 9301 5.6); beyond it the one that was silent for longest is
+    /// forgotten. At least 1.
+    pub nonces_per_key: usize,
     /// Map-Requests a second of one source; 0 for no limit.
     pub map_requests_per_source: u32,
     /// The same answer to the same requester at most once in this time (RFC 6830 6.1.5); zero for no limit.
@@ -131,6 +146,7 @@ impl Default for Limits {
             registrations: 4_000_000,
             sites: 2_000_000,
             etrs_per_prefix: 32,
+            nonces_per_key: 100_000,
             map_requests_per_source: 5000,
             map_reply_interval: Duration::from_secs(1),
         }
@@ -210,6 +226,8 @@ pub enum SiteEvent {
     Expirations,
     /// Registrations withdrawn with TTL 0.
     Withdrawals,
+    /// Registrations that a change of configuration took away.
+    Revocations,
     /// Map-Requests forwarded to an ETR.
     Forwarded,
     /// Map-Requests answered from registrations.
@@ -220,7 +238,7 @@ pub enum SiteEvent {
 
 impl SiteEvent {
     /// Every reason, in the order above.
-    pub const ALL: [SiteEvent; 14] = [
+    pub const ALL: [SiteEvent; 15] = [
         SiteEvent::MapRegisters,
         SiteEvent::AuthenticationFailures,
         SiteEvent::Replays,
@@ -232,6 +250,7 @@ impl SiteEvent {
         SiteEvent::MoveNotifies,
         SiteEvent::Expirations,
         SiteEvent::Withdrawals,
+        SiteEvent::Revocations,
         SiteEvent::Forwarded,
         SiteEvent::ProxyReplies,
         SiteEvent::NegativeReplies,

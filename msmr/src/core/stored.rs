@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::wire::{MapRecord, MapRegister};
 
-use super::register::NonceKey;
+use super::nonces::NonceKey;
 use super::registration::{Etr, EtrId, Registration, sorted};
 use super::request::fingerprint;
 use super::{Core, LocatorSet};
@@ -101,8 +101,8 @@ impl Core {
     pub fn sweep(&mut self, cursor: Option<EidPrefix>, count: usize) -> Option<EidPrefix> {
         let journal = self.journal.as_mut()?;
         if cursor.is_none() {
-            for (key, nonce) in &self.nonces {
-                journal.nonce(key, *nonce);
+            for (key, nonce) in self.nonces.oldest_first() {
+                journal.nonce(&key, nonce);
             }
         }
         let mut last = None;
@@ -169,8 +169,9 @@ impl Core {
             KIND_NONCE => {
                 let key = (reader.u64()?, reader.id()?, reader.u64()?);
                 let nonce = reader.u64()?;
-                let last = self.nonces.entry(key).or_default();
-                *last = nonce.max(*last);
+                // A history can hold what was said again later; the highest counts.
+                self.nonces
+                    .accept(key, nonce, self.config.limits.nonces_per_key);
                 Some(())
             }
             _ => None,
@@ -193,8 +194,7 @@ impl Core {
         let register = MapRegister::parse(reader.0).ok()?;
         let record = register.records.first()?;
         let (number, dynamic) = self.permission(&prefix)?;
-        let site = self.sites.get_mut(number)?;
-        if site.config.name != name || !site.config.keys.iter().any(|k| k.fingerprint == key) {
+        if self.sites.get(number)?.config.name != name {
             return None;
         }
         let expires = from_nanos(expires);
@@ -221,9 +221,10 @@ impl Core {
             map_version: record.map_version,
             locators,
         };
-        if etr.id() != id {
+        if etr.id() != id || !self.is_allowed(&prefix, number, &etr) {
             return None;
         }
+        let site = self.sites.get_mut(number)?;
         site.first_registered = Some(
             site.first_registered
                 .map_or(etr.first, |t| t.min(etr.first)),
@@ -244,7 +245,7 @@ impl Core {
         let due = expires.max(now);
         if due < registration.scheduled {
             registration.scheduled = due;
-            self.expiries.push(std::cmp::Reverse((due, prefix)));
+            self.expiries.add(due, prefix);
         }
         Some(())
     }

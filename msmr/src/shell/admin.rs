@@ -18,11 +18,15 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Result<Value, String
     let name = request.text("name");
     match request.command.as_str() {
         "sites" => {
-            let sites = shared.core().show_sites(now, name);
-            match (name, sites.is_empty()) {
-                (Some(name), true) => Err(no_site(name)),
-                _ => to_value(&sites),
-            }
+            let core = shared.core();
+            let mut sites = core.show_sites(now, name);
+            let Some(name) = name else {
+                return to_value(&sites);
+            };
+            let site = sites.first_mut().ok_or_else(|| no_site(name))?;
+            let limit = usize::try_from(DEFAULT_LIMIT).unwrap_or(usize::MAX);
+            site.registrations = Some(core.show_registrations(now, Some(name), None, limit));
+            to_value(&sites)
         }
         "registrations" => {
             let limit = match request.arguments.get("limit") {
@@ -44,7 +48,7 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Result<Value, String
         "site-put" => put_site(shared, request),
         "site-remove" => {
             let name = name.ok_or("expected `name`, the site to remove")?;
-            match shared.core().remove_site(name) {
+            match shared.core().remove_site(now, name) {
                 true => Ok(json!(format!("site `{name}` removed"))),
                 false => Err(no_site(name)),
             }

@@ -136,6 +136,12 @@ fn variant(number: u8) -> Config {
             .prefixes
             .push(site("", &["10.0.8.0/24"]).prefixes[0]);
     }
+    if number & 16 != 0 {
+        sites[0].keys = vec![key("another")];
+    }
+    if number & 32 != 0 {
+        sites[0].allowed_locators = vec!["192.0.2.2/32".parse().unwrap()];
+    }
     Config {
         edition: if number & 8 != 0 {
             Edition::Rfc9300
@@ -163,15 +169,18 @@ fn check(core: &Core, now: Time) {
         assert!(!registration.etrs.is_empty(), "{prefix}");
         let permitted = core.permission(&prefix).map(|(site, _)| site);
         assert_eq!(permitted, Some(registration.site), "{prefix}");
+        let next = registration.etrs.iter().map(|etr| etr.expires).min();
+        let next = next.map(|next| next.max(now)).unwrap();
+        assert!(
+            registration.scheduled <= next,
+            "{prefix} is looked at in time"
+        );
+        assert!(
+            core.expiries.has(registration.scheduled, &prefix),
+            "{prefix} has a timer"
+        );
         for etr in &registration.etrs {
-            let scheduled = core.expiries.iter().any(|entry| {
-                let (at, of) = entry.0;
-                of == prefix && at <= etr.expires.max(now)
-            });
-            assert!(
-                scheduled || etr.expires == Time::NEVER,
-                "{prefix} has a timer"
-            );
+            assert!(core.is_allowed(&prefix, registration.site, etr), "{prefix}");
         }
     }
     for site in core.show_sites(now, None) {

@@ -1,8 +1,10 @@
 //! The core in virtual time, driven with real messages.
 
+mod holes;
 mod hostile;
 mod registers;
 mod requests;
+mod revoked;
 mod state;
 
 use std::net::IpAddr;

@@ -369,7 +369,7 @@ fn a_mobile_host_has_one_place_and_its_old_etr_hears_of_the_move() {
             nonce,
             ..register(vec![record(host, 1440, &[source])])
         };
-        bench.core.nonces.clear();
+        bench.core.nonces = Nonces::default();
         bench.register(ETR, &at(ETR, 1));
         let out = bench.register(ETR2, &at(ETR2, 2));
         assert_eq!(bench.ask(host), forwarded(ETR2));
@@ -450,10 +450,14 @@ fn sites_and_keys_come_change_and_go_live() {
     assert_eq!(bench.ask(HOST), forwarded(ETR));
     let sent = register(vec![record("10.5.0.0/24", 1440, &[ETR])]);
     assert_eq!(bench.register_with(ETR, &sent, &auth("new")).len(), 1);
-    // The old key goes.
+    // The old key goes, with what was registered under it alone.
     changed.keys.pop();
     bench.core.put_site(bench.now, changed);
+    assert_eq!(bench.ask(HOST), negative(EID, 1));
     assert!(bench.simple(ETR, EID).is_empty());
+    assert_eq!(bench.ask("10.5.0.1/32"), forwarded(ETR));
+    let sent = register(vec![record(EID, 1440, &[ETR])]);
+    assert_eq!(bench.register_with(ETR, &sent, &auth("new")).len(), 1);
     // A prefix goes with what is registered of it.
     let mut fewer = site("a", &[EID]);
     fewer.keys = vec![key("new")];
@@ -461,8 +465,8 @@ fn sites_and_keys_come_change_and_go_live() {
     assert_eq!(bench.ask("10.5.0.1/32"), negative("10.4.0.0/14", 15));
     assert_eq!(bench.ask(HOST), forwarded(ETR));
     // The site goes.
-    assert!(bench.core.remove_site("a"));
-    assert!(!bench.core.remove_site("a"));
+    assert!(bench.core.remove_site(bench.now, "a"));
+    assert!(!bench.core.remove_site(bench.now, "a"));
     assert_eq!(bench.ask(HOST), negative("0.0.0.0/0", 15));
     assert_eq!(bench.core.registration_count(), 0);
     bench.pass(1000);

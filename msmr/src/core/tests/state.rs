@@ -129,7 +129,7 @@ fn a_sweep_with_changes_in_between_holds_everything() {
             },
         );
         state.append(bench.core.journal().unwrap());
-        bench.core.nonces.clear();
+        bench.core.nonces = Nonces::default();
         cursor = bench.core.sweep(Some(at), 50);
     }
     state.append(bench.core.journal().unwrap());
