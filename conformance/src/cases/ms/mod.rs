@@ -4,6 +4,7 @@ mod allowed;
 mod answers;
 mod changes;
 mod common;
+mod configured;
 mod expiry;
 mod hostile;
 mod keys;
