@@ -1,5 +1,6 @@
 //! The commands of a lab that stays, as a user types them.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -146,6 +147,30 @@ fn a_network_is_looked_into_and_broken() {
         "cached 10.2.0.0/24 via 192.0.2.6"
     );
     assert_eq!(drawn["links"][0]["ends"][0]["node"], "host-a");
+
+    // A shell on a terminal, as it is used: with job control, and its exit code is the command's.
+    let shell = format!(
+        "SHELL=/bin/sh {} shell --lab {name} host-a",
+        env!("CARGO_BIN_EXE_lisplab")
+    );
+    let mut terminal = Command::new("script")
+        .args(["-qec", &shell, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script (util-linux) starts");
+    let mut keys = terminal.stdin.take().expect("a pipe");
+    keys.write_all(b"sleep 100 & kill %1; hostname; exit 5\n")
+        .expect("it reads");
+    let output = terminal.wait_with_output().expect("its end");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{shown}");
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.trim_end().ends_with("host-a")),
+        "{shown}"
+    );
 
     // The routers' own commands are found inside.
     let cache = expect(

@@ -95,6 +95,10 @@ fn of_live(lab: &NamedLab) -> Result<Graph, harness::LabError> {
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
+        // A seed alone damages nothing.
+        if link.impair.iter().all(|(key, _)| key == "seed") {
+            notes.clear();
+        }
         drawn.impaired = !link.up || !notes.is_empty();
         if !link.up {
             notes.insert(0, "down".to_owned());

@@ -1,5 +1,6 @@
 //! `lisplab up`, `exec`, `status` and `down`: labs that stay.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -173,15 +174,14 @@ pub(crate) fn parameter(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn exec(args: &ExecArgs) -> std::process::ExitCode {
-    ended(find(args.lab.as_deref()).and_then(|lab| enter(&lab, &args.node, &args.command)))
+    ended(find(args.lab.as_deref()).and_then(|lab| {
+        let path = own_programs_too();
+        lab.exec_with(&args.node, &args.command, &path)
+    }))
 }
 
-/// Runs a command in a node. The routers' own commands are found without their path: `xtr show map-cache`.
-pub(crate) fn enter(
-    lab: &NamedLab,
-    node: &str,
-    command: &[String],
-) -> Result<harness::Exit, LabError> {
+/// The environment in which the routers' own commands are found without their path: `xtr show map-cache`.
+pub(crate) fn own_programs_too() -> Vec<(String, OsString)> {
     let mut folders: Vec<PathBuf> = std::env::current_exe()
         .ok()
         .and_then(|lisplab| lisplab.parent().map(Path::to_owned))
@@ -190,10 +190,9 @@ pub(crate) fn enter(
     folders.extend(std::env::split_paths(
         &std::env::var_os("PATH").unwrap_or_default(),
     ));
-    let path = std::env::join_paths(folders)
+    std::env::join_paths(folders)
         .map(|path| vec![("PATH".to_owned(), path)])
-        .unwrap_or_default();
-    lab.exec_with(node, command, &path)
+        .unwrap_or_default()
 }
 
 /// The exit code of a command that ran in a node.
@@ -272,6 +271,9 @@ fn describe(status: &Status) -> String {
             .services
             .iter()
             .map(|service| match service.exit {
+                None if service.stopped => {
+                    format!("{} is stopped (pid {})", service.name, service.pid)
+                }
                 None => format!("{} runs (pid {})", service.name, service.pid),
                 Some(exit) => format!("{} ended: {exit}", service.name),
             })

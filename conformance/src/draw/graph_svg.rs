@@ -69,7 +69,7 @@ pub(super) fn svg(graph: &Graph, styled: bool) -> String {
         .map(|index| boxed(graph, &places, index))
         .collect();
     let links = lines(graph, &places);
-    let (legend, legend_boxes, legend_width) = legend(graph, HEAD + places.height + 22.0);
+    let (legend, legend_boxes, legend_width) = legend(graph, &places);
     boxes.extend(legend_boxes);
     let heading = width(&graph.name, 16.0) + 2.0 * MARGIN;
     let picture_width = (places.width + 2.0 * MARGIN)
@@ -371,7 +371,8 @@ fn upright(
     (path, texts)
 }
 
-fn legend(graph: &Graph, y: f64) -> (Vec<Text>, Vec<Box>, f64) {
+fn legend(graph: &Graph, places: &Places) -> (Vec<Text>, Vec<Box>, f64) {
+    let y = HEAD + places.height + 22.0;
     let mut texts = Vec::new();
     let mut boxes = Vec::new();
     let mut x = MARGIN;
@@ -403,6 +404,11 @@ fn legend(graph: &Graph, y: f64) -> (Vec<Text>, Vec<Box>, f64) {
         });
         texts.push(text("dim", x + 38.0, y + 13.0, "start", words.to_owned()));
         x += 38.0 + width(words, SMALL) + 22.0;
+    }
+    if !places.detailed {
+        let words = "point at a box or a line for its addresses";
+        texts.push(text("dim", x, y + 13.0, "start", words.to_owned()));
+        x += width(words, SMALL) + 22.0;
     }
     (texts, boxes, x + MARGIN)
 }

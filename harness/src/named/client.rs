@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::Pid;
 
 use super::holder::connect;
 use super::protocol::{self, Answer, LinkChange, Request};
@@ -185,6 +186,30 @@ impl NamedLab {
         argv: &[String],
         environment: &[(String, OsString)],
     ) -> Result<Exit, LabError> {
+        self.run(node, argv, environment, false)
+    }
+
+    /// As [`NamedLab::exec_with`], for a shell with job control: on a terminal it is a foreground process group of its own,
+    /// because it cannot see the one of its caller from within the lab's PID namespace.
+    ///
+    /// # Errors
+    /// As [`NamedLab::exec`].
+    pub fn shell_with(
+        &self,
+        node: &str,
+        argv: &[String],
+        environment: &[(String, OsString)],
+    ) -> Result<Exit, LabError> {
+        self.run(node, argv, environment, io::stdin().is_terminal())
+    }
+
+    fn run(
+        &self,
+        node: &str,
+        argv: &[String],
+        environment: &[(String, OsString)],
+        foreground: bool,
+    ) -> Result<Exit, LabError> {
         let (program, arguments) = argv
             .split_first()
             .ok_or_else(|| wrong("no command was given", "name a program to run"))?;
@@ -214,6 +239,12 @@ impl NamedLab {
                 signal(Signal::SIGINT, SigHandler::SigDfl)?;
                 signal(Signal::SIGQUIT, SigHandler::SigDfl)?;
             }
+            if foreground {
+                nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+                take_terminal(nix::unistd::getpid());
+                // SAFETY: default actions touch no handler.
+                unsafe { signal(Signal::SIGTTOU, SigHandler::SigDfl)? };
+            }
             if nix::sched::unshare(CloneFlags::CLONE_NEWUTS).is_ok() {
                 let _ = nix::unistd::sethostname(&hostname);
             }
@@ -227,7 +258,11 @@ impl NamedLab {
             let _ = signal(Signal::SIGINT, SigHandler::SigIgn);
             let _ = signal(Signal::SIGQUIT, SigHandler::SigIgn);
         }
-        let status = command.status().map_err(|error| LabError::Start {
+        let status = command.status();
+        if foreground {
+            take_terminal(nix::unistd::getpgrp());
+        }
+        let status = status.map_err(|error| LabError::Start {
             node: node.to_owned(),
             program: program.clone(),
             reason: error.to_string(),
@@ -303,6 +338,17 @@ impl NamedLab {
             }
         }
         self.registry.remove(&self.state)
+    }
+}
+
+/// Makes a process group the one that reads from the terminal, and leaves SIGTTOU ignored: whoever takes the terminal does
+/// not have it. Async-signal-safe.
+fn take_terminal(group: Pid) {
+    // SAFETY: ignoring touches no handler; the other call takes numbers. Where the terminal has gone away there is nothing
+    // to take.
+    unsafe {
+        let _ = signal(Signal::SIGTTOU, SigHandler::SigIgn);
+        libc::tcsetpgrp(libc::STDIN_FILENO, group.as_raw());
     }
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, fork, geteuid, pipe2, setsid};
 
 use super::names::{give_names, names};
 use super::protocol::{self, Answer, LinkChange, Request, TapPlace};
-use super::state::{State, remove_directory};
+use super::state::{self, State, remove_directory};
 use super::words::{impairment, words};
 use super::{
     LinkStatus, NamedLab, NamedOptions, NodeStatus, Registry, Service, ServiceStatus, Status, wrong,
@@ -122,6 +122,7 @@ fn hold(registry: &Registry, topology: &Topology, options: NamedOptions, mut par
     let mut holder = match make(registry, topology, options) {
         Ok(holder) => holder,
         Err(error) => {
+            let _ = registry.clean();
             let _ = write!(parent, "{} {error}", error.exit_code());
             return i32::from(error.exit_code());
         }
@@ -129,6 +130,7 @@ fn hold(registry: &Registry, topology: &Topology, options: NamedOptions, mut par
     // Whoever was killed while it waited got no answer, and knows of no lab.
     if parent.write_all(b"up .").is_err() {
         holder.down();
+        let _ = registry.clean();
         return 3;
     }
     drop(parent);
@@ -137,6 +139,8 @@ fn hold(registry: &Registry, topology: &Topology, options: NamedOptions, mut par
         eprintln!("the holder ends: {error}");
     }
     holder.down();
+    // The directory of all labs goes with the last one.
+    let _ = registry.clean();
     i32::from(result.is_err())
 }
 
@@ -354,6 +358,7 @@ impl Holder {
                         name: handle.name().to_owned(),
                         pid: handle.pid(),
                         exit: handle.exit(),
+                        stopped: state::is_stopped(handle.pid()),
                     })
                     .collect(),
             }

@@ -105,6 +105,9 @@ pub struct ServiceStatus {
     pub pid: u32,
     /// How it ended, if it has.
     pub exit: Option<Exit>,
+    /// Whether a signal has stopped it.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// How a link is.

@@ -100,12 +100,24 @@ impl State {
     }
 }
 
-/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)).
-fn start_time(pid: u32) -> io::Result<u64> {
+/// What stands in /proc/PID/stat from the third field on (proc(5)).
+fn stat(pid: u32) -> io::Result<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in brackets, in which anything may stand.
-    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = rest.split_whitespace();
+    Ok(stat
+        .rsplit_once(')')
+        .map_or_else(String::new, |(_, rest)| rest.to_owned()))
+}
+
+/// Whether a signal has stopped a process, and it waits for SIGCONT.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_ok_and(|stat| stat.split_whitespace().next() == Some("T"))
+}
+
+/// The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat.
+fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = stat(pid)?;
+    let mut fields = stat.split_whitespace();
     if fields.next() == Some("Z") {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -118,6 +130,19 @@ fn start_time(pid: u32) -> io::Result<u64> {
 fn boot_id() -> io::Result<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     Ok(id.trim().to_owned())
+}
+
+/// The directory of a registry while it is locked. It goes with its last lab.
+struct Locked<'a> {
+    directory: &'a Path,
+    _lock: Flock<fs::File>,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // Only if it is empty.
+        let _ = fs::remove_dir(self.directory);
+    }
 }
 
 /// Where the states of a program's named labs are.
@@ -144,26 +169,47 @@ impl Registry {
         Registry::at(directory)
     }
 
-    /// A registry in a directory of choice, which is made if it is not there.
+    /// A registry in a directory of choice. It is there while labs are.
     ///
     /// # Errors
-    /// The directory cannot be made, or is somebody else's.
+    /// The directory is somebody else's.
     pub fn at(directory: impl Into<PathBuf>) -> Result<Registry, LabError> {
-        let directory = directory.into();
-        let failed = |error| LabError::kernel(format!("making {}", directory.display()), error);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)
-            .map_err(failed)?;
-        let found = fs::symlink_metadata(&directory).map_err(failed)?;
+        let registry = Registry {
+            directory: directory.into(),
+        };
+        registry.check()?;
+        Ok(registry)
+    }
+
+    fn failed(&self, what: &str) -> impl Fn(io::Error) -> LabError {
+        let what = format!("{what} {}", self.directory.display());
+        move |error| LabError::kernel(what.clone(), error)
+    }
+
+    fn check(&self) -> Result<(), LabError> {
+        let found = match fs::symlink_metadata(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(self.failed("looking at"))?,
+        };
         if !found.is_dir() || found.uid() != geteuid().as_raw() {
             return Err(wrong(
-                format!("{} is not a directory of this user", directory.display()),
+                format!(
+                    "{} is not a directory of this user",
+                    self.directory.display()
+                ),
                 "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
             ));
         }
-        Ok(Registry { directory })
+        Ok(())
+    }
+
+    /// The entries of the directory, if it is there.
+    fn entries(&self) -> Result<Vec<fs::DirEntry>, LabError> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.and_then(Iterator::collect),
+        };
+        entries.map_err(self.failed("reading"))
     }
 
     pub(crate) fn directory_of(&self, name: &str) -> PathBuf {
@@ -175,11 +221,8 @@ impl Registry {
     /// # Errors
     /// The directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>, LabError> {
-        let failed =
-            |error| LabError::kernel(format!("reading {}", self.directory.display()), error);
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in self.entries()? {
             if State::read(&entry.path()).is_ok_and(|state| state.is_alive()) {
                 names.push(entry.file_name().to_string_lossy().into_owned());
             }
@@ -188,18 +231,46 @@ impl Registry {
         Ok(names)
     }
 
-    /// The directory itself, locked: names are taken, and what crashed is removed, by one process at a time.
-    fn lock(&self) -> Result<Flock<fs::File>, LabError> {
-        let what = || format!("locking {}", self.directory.display());
-        let directory =
-            fs::File::open(&self.directory).map_err(|error| LabError::kernel(what(), error))?;
-        Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| LabError::kernel(what(), errno.into()))
+    /// The directory itself, locked: names are taken, and what crashed is removed, by one process at a time. `None` if it is
+    /// not there.
+    fn lock(&self) -> Result<Option<Locked<'_>>, LabError> {
+        let failed = self.failed("locking");
+        loop {
+            let directory = match fs::File::open(&self.directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                directory => directory.map_err(&failed)?,
+            };
+            let lock = Flock::lock(directory, FlockArg::LockExclusive)
+                .map_err(|(_, errno)| failed(errno.into()))?;
+            let locked = lock.metadata().map_err(&failed)?;
+            // Whoever had it before may have removed it.
+            if fs::symlink_metadata(&self.directory).is_ok_and(|now| now.ino() == locked.ino()) {
+                return Ok(Some(Locked {
+                    directory: &self.directory,
+                    _lock: lock,
+                }));
+            }
+        }
+    }
+
+    /// The same, made if it is not there.
+    fn make(&self) -> Result<Locked<'_>, LabError> {
+        loop {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.directory)
+                .map_err(self.failed("making"))?;
+            self.check()?;
+            if let Some(locked) = self.lock()? {
+                return Ok(locked);
+            }
+        }
     }
 
     /// Takes a name for the calling process, which becomes the holder of that lab.
     pub(crate) fn reserve(&self, name: &str) -> Result<State, LabError> {
-        let _locked = self.lock()?;
+        let _locked = self.make()?;
         let directory = self.directory_of(name);
         let failed = |error| LabError::kernel(format!("making {}", directory.display()), error);
         let state = State::of_this_process(name).map_err(failed)?;
@@ -222,7 +293,9 @@ impl Registry {
 
     /// Removes what a holder left, unless the name is another holder's by now.
     pub(crate) fn remove(&self, state: &State) -> Result<(), LabError> {
-        let _locked = self.lock()?;
+        let Some(_locked) = self.lock()? else {
+            return Ok(());
+        };
         let directory = self.directory_of(&state.name);
         if State::read(&directory).is_ok_and(|found| found.is_of_same_holder(state)) {
             state.remove_names();
@@ -237,12 +310,12 @@ impl Registry {
     /// # Errors
     /// The directory cannot be read.
     pub fn clean(&self) -> Result<Vec<String>, LabError> {
-        let _locked = self.lock()?;
-        let failed =
-            |error| LabError::kernel(format!("reading {}", self.directory.display()), error);
+        let Some(_locked) = self.lock()? else {
+            return Ok(Vec::new());
+        };
         let mut cleaned = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        for entry in self.entries()? {
+            let path = entry.path();
             let Ok(state) = State::read(&path) else {
                 // Names are taken under the lock: who made this directory died before it had written its state.
                 let _ = fs::remove_file(path.join(STATE_TO_BE));

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::Which;
 use crate::cli::Exit;
-use crate::cli::lab::{ended, enter, find, finish, of_lab};
+use crate::cli::lab::{ended, find, finish, of_lab, own_programs_too};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShellArgs {
@@ -43,7 +43,10 @@ pub(crate) fn shell(args: &ShellArgs) -> ExitCode {
     } else {
         "/bin/sh".to_owned()
     };
-    ended(find(args.which.lab.as_deref()).and_then(|lab| enter(&lab, &args.node, &[shell])))
+    ended(
+        find(args.which.lab.as_deref())
+            .and_then(|lab| lab.shell_with(&args.node, &[shell], &own_programs_too())),
+    )
 }
 
 pub(crate) fn restart(args: &RestartArgs) -> Exit {
