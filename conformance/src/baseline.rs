@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
 
 use crate::results::CaseResult;
 use crate::verdict::Verdict;
+use crate::yaml;
 
 /// Version of the baseline file.
 const FORMAT: u32 = 1;
@@ -18,11 +20,11 @@ pub struct Baseline {
     expected: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    format: u32,
-    expected: Vec<Entry>,
+    format: Spanned<u32>,
+    expected: Vec<Spanned<Entry>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,7 +47,7 @@ impl Baseline {
                 "{error}\n  hint: a baseline is a YAML text file; --write-baseline FILE makes one"
             ))
         })?;
-        Baseline::parse(&text).map_err(wrong)
+        Baseline::parse(path, &text)
     }
 
     /// The baseline of `conformance/baselines/` for an implementation; empty if there is none.
@@ -63,25 +65,45 @@ impl Baseline {
         }
     }
 
-    fn parse(text: &str) -> Result<Baseline, String> {
-        let file: File = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        if file.format != FORMAT {
-            return Err(format!("expected format: {FORMAT}, found {}", file.format));
+    fn parse(path: &Path, text: &str) -> Result<Baseline, String> {
+        let file: File = yaml::read(path, text)?;
+        let wrong = |at: Location, problem: String| {
+            yaml::at(
+                path,
+                text,
+                at.line() as usize,
+                at.column() as usize,
+                &problem,
+            )
+        };
+        if file.format.value != FORMAT {
+            let problem = format!("expected format: {FORMAT}, found {}", file.format.value);
+            return Err(wrong(file.format.referenced, problem));
         }
         let mut expected = BTreeMap::new();
-        for entry in file.expected {
-            if crate::case::find(&entry.case).is_none() {
-                return Err(format!("there is no case {}", entry.case));
-            }
-            if entry.verdict == Verdict::Pass || entry.reason.trim().is_empty() {
-                return Err(format!(
+        for Spanned {
+            value: entry,
+            referenced,
+            ..
+        } in file.expected
+        {
+            let problem = if crate::case::find(&entry.case).is_none() {
+                format!(
+                    "there is no case {}: lisplab test --list shows all",
+                    entry.case
+                )
+            } else if entry.verdict == Verdict::Pass || entry.reason.trim().is_empty() {
+                format!(
                     "{}: list a verdict other than pass, with its reason",
                     entry.case
-                ));
-            }
-            if let Some(twice) = expected.insert(entry.case.clone(), entry) {
-                return Err(format!("{} is listed twice", twice.case));
-            }
+                )
+            } else if expected.contains_key(&entry.case) {
+                format!("{} is listed twice", entry.case)
+            } else {
+                expected.insert(entry.case.clone(), entry);
+                continue;
+            };
+            return Err(wrong(referenced, problem));
         }
         Ok(Baseline { expected })
     }
@@ -202,11 +224,15 @@ impl Place {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> Result<Baseline, String> {
+        Baseline::parse(Path::new("b.yaml"), text)
+    }
+
     #[test]
     fn a_listed_failure_is_expected_and_a_listed_pass_is_not() {
         let case = crate::case::all()[0].id;
         let text = format!("format: 1\nexpected: [{{case: '{case}', verdict: fail, reason: r}}]\n");
-        let baseline = Baseline::parse(&text).unwrap();
+        let baseline = parsed(&text).unwrap();
         let result = |verdict| {
             let mut result = CaseResult {
                 id: case.to_owned(),
@@ -228,9 +254,11 @@ mod tests {
         };
         assert!(result(Verdict::Fail) && result(Verdict::Skipped));
         assert!(!result(Verdict::Pass) && !result(Verdict::Untestable));
+        let unknown = parsed("format: 1\nexpected:\n  - {case: x, verdict: fail, reason: r}\n");
         assert!(
-            Baseline::parse("format: 1\nexpected: [{case: x, verdict: fail, reason: r}]\n")
-                .is_err()
+            unknown
+                .unwrap_err()
+                .starts_with("b.yaml:3:5: there is no case x")
         );
     }
 
@@ -258,11 +286,11 @@ mod tests {
             ..result
         };
         let written = Baseline::default().written(&[result.clone(), result]);
-        Baseline::parse(&written).unwrap().apply(&mut again);
+        parsed(&written).unwrap().apply(&mut again);
         assert!(again.is_expected());
         assert_eq!(again.expected_because.as_deref(), Some(reason));
         let empty = Baseline::default().written(&[]);
-        assert_eq!(Baseline::parse(&empty).unwrap(), Baseline::default());
+        assert_eq!(parsed(&empty).unwrap(), Baseline::default());
     }
 
     #[test]

@@ -30,3 +30,4 @@ pub mod trace;
 pub mod verdict;
 pub mod witness;
 mod words;
+mod yaml;

@@ -100,3 +100,26 @@ pub fn requirement(found: &RequirementResult) -> String {
     }
     text
 }
+
+/// Quoted for a shell where it needs to be: a command of a report is made to be pasted.
+pub(crate) fn shell_word(text: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(harmless) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_safe_to_paste() {
+        assert_eq!(shell_word("rfc6830::s5_3::ttl"), "rfc6830::s5_3::ttl");
+        assert_eq!(shell_word("$(reboot)"), "'$(reboot)'");
+        assert_eq!(shell_word("it's"), "'it'\\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+}

@@ -1,6 +1,6 @@
 //! Making a bundle of an evidence folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,9 @@ pub fn make(folder: &Path, bundle: &Path, version: Option<String>) -> Result<(),
     });
     let out = folder.parent().unwrap_or(folder);
     let scrubber = Scrubber::of_this_machine(nodes).and(out, "OUT");
+    let scrubber = folders_of_programs(&trace)
+        .into_iter()
+        .fold(scrubber, |scrubber, folder| scrubber.and(folder, "BIN"));
     let mut files = BTreeMap::new();
     let mut masked_packets = Vec::new();
     let mut total = 0;
@@ -103,6 +106,24 @@ pub fn make(folder: &Path, bundle: &Path, version: Option<String>) -> Result<(),
     };
     write(&manifest, &files, bundle)
         .map_err(|error| BundleError::new(bundle, error, "give another place with -o FILE"))
+}
+
+/// Where the programs that ran lie, as far as this tells something of the machine: folders of the system do not.
+fn folders_of_programs(trace: &Trace) -> BTreeSet<&Path> {
+    let programs = trace
+        .processes
+        .iter()
+        .filter_map(|process| process.argv.first());
+    programs
+        .filter_map(|program| Path::new(program).parent())
+        .filter(|folder| folder.is_absolute())
+        .filter(|folder| {
+            !["/usr", "/bin", "/sbin"]
+                .iter()
+                .any(|system| folder.starts_with(system))
+        })
+        .filter(|folder| folder.components().count() > 1)
+        .collect()
 }
 
 /// A capture without what names the machine: comments are written anew, octets of packets are overwritten.

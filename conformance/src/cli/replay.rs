@@ -63,7 +63,9 @@ fn replay(args: &Args) -> Result<Exit, (String, Exit)> {
     let implementation = match &args.implementation {
         Some(given) => given.clone(),
         // A path in it would be the sender's choice of what runs here.
-        None if manifest.implementation.contains('/') => {
+        None if manifest.implementation.contains('/')
+            || manifest.implementation.contains(".yaml") =>
+        {
             return Err(input(format!(
                 "{file}: it was run with the adapter {}, which is not in it\n  hint: say what to test with --implementation NAME",
                 manifest.implementation
@@ -78,7 +80,13 @@ fn replay(args: &Args) -> Result<Exit, (String, Exit)> {
         keep: false,
         out: args.out.clone(),
     };
-    let options = super::run::options(&implementation, &how)?;
+    let options = super::run::options(&implementation, &how).map_err(|(problem, exit)| {
+        let hint = match &args.implementation {
+            Some(_) => "",
+            None => "\n  hint: the bundle was made with that adapter, which is not in it: say what to test with --implementation",
+        };
+        (format!("{problem}{hint}"), exit)
+    })?;
     let results = super::run::run_case(case, &options)?;
     let Some(after) = results.cases.into_iter().next() else {
         return Err(input(format!("{file}: nothing was run")));

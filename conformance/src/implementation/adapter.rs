@@ -203,13 +203,11 @@ fn ten_seconds() -> DurationText {
 
 /// An adapter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: {problem}\n  hint: docs/adapters.md shows the form")]
-pub struct AdapterError {
-    /// The file.
-    pub file: String,
-    /// What is wrong, with line and column where the text is.
-    pub problem: String,
-}
+#[error("{0}\n  hint: docs/adapters.md shows the form")]
+pub struct AdapterError(
+    /// Which file, what is wrong, and in which line and column where it is in the text.
+    pub String,
+);
 
 impl Adapter {
     /// Loads an adapter by the name of a file of `conformance/implementations/`, or by a path.
@@ -224,12 +222,9 @@ impl Adapter {
                 .join("implementations")
                 .join(format!("{name}.yaml"))
         };
-        let wrong = |problem: String| AdapterError {
-            file: path.display().to_string(),
-            problem,
-        };
+        let wrong = |problem: String| AdapterError(format!("{}: {problem}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-        let mut adapter = Adapter::parse(&text).map_err(wrong)?;
+        let mut adapter = Adapter::parse(&path, &text)?;
         adapter.folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         for program in adapter.programs.values() {
             for template in program.files.values() {
@@ -245,8 +240,17 @@ impl Adapter {
         Ok(adapter)
     }
 
-    fn parse(text: &str) -> Result<Adapter, String> {
-        let adapter: Adapter = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    fn parse(path: &Path, text: &str) -> Result<Adapter, AdapterError> {
+        let adapter: Adapter = crate::yaml::read(path, text).map_err(AdapterError)?;
+        adapter
+            .check()
+            .map_err(|problem| AdapterError(format!("{}: {problem}", path.display())))?;
+        Ok(adapter)
+    }
+
+    /// What the form alone does not say.
+    fn check(&self) -> Result<(), String> {
+        let adapter = self;
         if adapter.format != ADAPTER_FORMAT {
             return Err(format!(
                 "expected format: {ADAPTER_FORMAT}, found {}",
@@ -282,7 +286,15 @@ impl Adapter {
                 }
             }
         }
-        Ok(adapter)
+        // It stands in results, in bundles and in the names of baselines.
+        let harmless = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if adapter.name.is_empty() || !adapter.name.chars().all(harmless) {
+            return Err(format!(
+                "expected a name of letters, digits, `-`, `_` and `.`, found {:?}",
+                adapter.name
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -298,11 +310,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
+        let parse = |text: &str| {
+            Adapter::parse(Path::new("x.yaml"), text).map_err(|error| error.to_string())
+        };
         let good =
             "format: 1\nname: x\nprograms:\n  xtr: {roles: [itr], binary: x, ready: {log: up}}\n";
-        assert!(Adapter::parse(good).is_ok());
+        assert!(parse(good).is_ok());
         for (from, to, said) in [
             ("format: 1", "format: 2", "format: 1"),
+            ("name: x", "name: a/b", "name"),
             ("[itr]", "[cook]", "role cook"),
             ("binary: x", "binary: x, colour: red", "colour"),
             ("{log: up}", "{log: up, within: soon}", "500ms"),
@@ -310,7 +326,7 @@ mod tests {
             ("{log: up}", "{port: 70000}", "70000"),
             ("binary: x", "binary: x, log-file: x.log", "absolute"),
         ] {
-            let problem = Adapter::parse(&good.replace(from, to)).unwrap_err();
+            let problem = parse(&good.replace(from, to)).unwrap_err();
             assert!(problem.contains(said), "{said} in {problem}");
         }
     }

@@ -7,8 +7,11 @@ use super::adapter::{Adapter, AdapterError, Program};
 /// What is tested.
 #[derive(Debug, Clone)]
 pub struct Implementation {
-    /// As it was asked for: `lisplab`, or `xtr=ours,msmr=theirs`.
+    /// What the adapters call themselves: `lisplab`, or `xtr=lisplab,msmr=theirs`. Results and bundles show it: it has no
+    /// paths.
     pub name: String,
+    /// As it was asked for, with paths: `xtr=ours,msmr=/home/me/theirs.yaml`.
+    pub asked: String,
     adapters: Vec<Adapter>,
     /// Index into `adapters` by program; programs that are not here are the first adapter's.
     by_program: BTreeMap<String, usize>,
@@ -22,23 +25,23 @@ impl Implementation {
     /// An adapter cannot be loaded or has no such program.
     pub fn load(name: &str) -> Result<Implementation, AdapterError> {
         if !name.contains('=') {
-            let adapters = vec![Adapter::load(name)?];
+            let adapter = Adapter::load(name)?;
             return Ok(Implementation {
-                name: name.to_owned(),
-                adapters,
+                name: adapter.name.clone(),
+                asked: name.to_owned(),
+                adapters: vec![adapter],
                 by_program: BTreeMap::new(),
             });
         }
         let mut mix = Implementation {
-            name: name.to_owned(),
+            name: String::new(),
+            asked: name.to_owned(),
             adapters: vec![Adapter::load("lisplab")?],
             by_program: BTreeMap::new(),
         };
         for pair in name.split(',') {
-            let wrong = |problem: String| AdapterError {
-                file: format!("--implementation {name}"),
-                problem,
-            };
+            let wrong =
+                |problem: String| AdapterError(format!("--implementation {name}: {problem}"));
             let Some((program, adapter)) = pair.split_once('=') else {
                 return Err(wrong(format!("expected PROGRAM=ADAPTER, found {pair:?}")));
             };
@@ -55,6 +58,9 @@ impl Implementation {
                     known.join(", ")
                 )));
             }
+            let comma = if mix.name.is_empty() { "" } else { "," };
+            mix.name
+                .push_str(&format!("{comma}{program}={}", adapter.name));
             mix.by_program
                 .insert(program.to_owned(), mix.adapters.len());
             mix.adapters.push(adapter);

@@ -40,9 +40,8 @@ pub fn render(
         interfaces => interfaces(topology, &node.name),
         addresses => topology.addresses(&node.name).map(|net| net.addr().to_string()).collect::<Vec<_>>(),
     };
-    let wrong = |file: String, error: minijinja::Error| AdapterError {
-        file,
-        problem: format!("for the node {}: {error:#}", node.name),
+    let wrong = |file: String, error: minijinja::Error| {
+        AdapterError(format!("{file}: for the node {}: {error:#}", node.name))
     };
     let inline = |text: &str| {
         environment
@@ -52,10 +51,8 @@ pub fn render(
     let mut files = BTreeMap::new();
     for (path, template) in &program.files {
         let file = adapter.folder.join(template);
-        let text = std::fs::read_to_string(&file).map_err(|error| AdapterError {
-            file: file.display().to_string(),
-            problem: error.to_string(),
-        })?;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| AdapterError(format!("{}: {error}", file.display())))?;
         let text = environment
             .render_named_str(&file.display().to_string(), &text, &values)
             .map_err(|error| wrong(file.display().to_string(), error))?;

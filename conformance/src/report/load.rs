@@ -9,6 +9,7 @@ use crate::draw::ladder::seconds;
 use crate::draw::{Graph, Ladder, Row};
 use crate::kill::{Kill, MATRIX_FORMAT, Matrix};
 use crate::results::{CaseResult, ReadError, Results};
+use crate::text::shell_word;
 use crate::trace::Trace;
 use crate::verdict::Verdict;
 
@@ -333,16 +334,6 @@ fn url_part(text: &str) -> String {
     out
 }
 
-/// Quoted for a shell where it needs to be: a command of a report is made to be pasted.
-fn shell_word(text: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !text.is_empty() && text.chars().all(harmless) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
 /// Seconds since 1970 as `2026-11-20 20:41:05 UTC`.
 fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -378,14 +369,6 @@ mod tests {
         assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(utc(1_795_206_065), "2026-11-20 20:21:05 UTC");
-    }
-
-    #[test]
-    fn commands_are_safe_to_paste() {
-        assert_eq!(shell_word("rfc6830::s5_3::ttl"), "rfc6830::s5_3::ttl");
-        assert_eq!(shell_word("$(reboot)"), "'$(reboot)'");
-        assert_eq!(shell_word("it's"), "'it'\\''s'");
-        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

@@ -124,8 +124,11 @@ fn run_table(out: &mut String, run: &Run, catalogue: &Catalogue, style: Style) {
         .collect();
     let _ = writeln!(
         out,
-        "{} cases: {}",
-        run.cases.len(),
+        "{}: {}",
+        match run.cases.len() {
+            1 => "1 case".to_owned(),
+            number => format!("{number} cases"),
+        },
         if totals.is_empty() {
             "none".to_owned()
         } else {

@@ -11,6 +11,7 @@ use harness::process::ProcessReport;
 
 use super::one::Run;
 use crate::results::{CaseResult, write_json};
+use crate::text::shell_word;
 use crate::trace::{Facts, Trace};
 use crate::witness;
 
@@ -149,7 +150,8 @@ impl Evidence<'_> {
         };
         command.push_str(&format!(
             " --implementation {} --edition {}",
-            options.implementation.name, options.edition
+            shell_word(&options.implementation.asked),
+            options.edition
         ));
         if options.strict {
             command.push_str(" --strict");
