@@ -1,6 +1,6 @@
 //! The kill matrix: which sabotages turned their cases red.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +98,19 @@ fn failed() -> Verdict {
 
 /// What a sabotage did to its case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It counts, killed or not.
+pub struct Outcome {
+    /// Whether it counts.
+    pub sabotage: Counted,
+    /// What was asked for of what the case judges: neither another edition's, nor of a feature that is not claimed.
+    pub judged: Vec<String>,
+    /// What failed under it.
+    pub failed: Vec<String>,
+}
+
+/// Whether a sabotage counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// Killed or not, and what was said of the case as a whole.
     Counts(Kill, Option<String>),
     /// Nothing that it breaks is asked for.
     NotAsked(NotAsked),
@@ -119,14 +130,6 @@ pub fn outcome(sabotage: &Sabotage, result: &CaseResult, edition: Edition) -> Ou
         verdict(id) != Some(Verdict::Skipped)
             && catalogue().get(id).is_some_and(|row| edition.binds(row))
     };
-    let named = sabotage.kills.iter().map(|requirement| requirement.id());
-    let asked: Vec<&str> = named.filter(|id| asked(id)).collect();
-    if result.verdict == Verdict::Skipped || asked.is_empty() && !sabotage.kills.is_empty() {
-        return Outcome::NotAsked(NotAsked {
-            case: result.id.clone(),
-            sabotage: sabotage.name.to_owned(),
-        });
-    }
     let mut by: Vec<String> = result
         .requirements
         .iter()
@@ -134,6 +137,25 @@ pub fn outcome(sabotage: &Sabotage, result: &CaseResult, edition: Edition) -> Ou
         .map(|found| found.id.clone())
         .collect();
     by.sort();
+    let whole = result.verdict != Verdict::Skipped;
+    let judged: Vec<String> = case_requirements(&result.id)
+        .filter(|id| whole && verdict(id).is_some() && asked(id) && judgeable(id))
+        .map(str::to_owned)
+        .collect();
+    let failed = by.clone();
+    let named = sabotage.kills.iter().map(|requirement| requirement.id());
+    let asked: Vec<&str> = named.filter(|id| asked(id)).collect();
+    if !whole || asked.is_empty() && !sabotage.kills.is_empty() {
+        let not_asked = NotAsked {
+            case: result.id.clone(),
+            sabotage: sabotage.name.to_owned(),
+        };
+        return Outcome {
+            sabotage: Counted::NotAsked(not_asked),
+            judged,
+            failed,
+        };
+    }
     let missed: Vec<String> = asked
         .into_iter()
         .filter(|id| !verdict(id).is_some_and(bad))
@@ -148,33 +170,21 @@ pub fn outcome(sabotage: &Sabotage, result: &CaseResult, edition: Edition) -> Ou
         by,
         missed,
     };
-    Outcome::Counts(kill, result.reason.clone())
+    Outcome {
+        sabotage: Counted::Counts(kill, result.reason.clone()),
+        judged,
+        failed,
+    }
 }
 
-/// What the cases of a matrix judge, the edition asks for, and none of their sabotages turned red.
-pub fn unproved(matrix: &Matrix) -> Vec<Unproved> {
-    let mut cases: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for kill in &matrix.sabotages {
-        let failed = cases.entry(&kill.case).or_default();
-        failed.extend(kill.by.iter().map(String::as_str));
-    }
-    let judged = |id: &str| {
-        let row = catalogue().get(id);
-        row.is_some_and(|row| row.is_judgeable() && matrix.edition.binds(row))
-    };
-    let mut unproved = Vec::new();
-    for (case, failed) in cases {
-        let requirements = crate::case::find(case).map_or(&[][..], |case| case.requirements);
-        let ids = requirements.iter().map(|requirement| requirement.id());
-        unproved.extend(
-            ids.filter(|id| judged(id) && !failed.contains(id))
-                .map(|id| Unproved {
-                    case: case.to_owned(),
-                    requirement: id.to_owned(),
-                }),
-        );
-    }
-    unproved
+fn case_requirements(case: &str) -> impl Iterator<Item = &'static str> {
+    let requirements = crate::case::find(case).map_or(&[][..], |case| case.requirements);
+    requirements.iter().map(|requirement| requirement.id())
+}
+
+/// Whether the catalogue judges a requirement, and does not only record it.
+fn judgeable(id: &str) -> bool {
+    catalogue().get(id).is_some_and(|row| row.is_judgeable())
 }
 
 /// The matrix of all outcomes.
@@ -189,10 +199,19 @@ pub fn matrix(edition: Edition, outcomes: impl IntoIterator<Item = Outcome>) -> 
         sabotages: Vec::new(),
         unproved: Vec::new(),
     };
+    let mut judged = BTreeSet::new();
+    let mut failed = BTreeSet::new();
     for outcome in outcomes {
-        match outcome {
-            Outcome::NotAsked(sabotage) => matrix.not_asked.push(sabotage),
-            Outcome::Counts(kill, reason) => {
+        let case = match &outcome.sabotage {
+            Counted::Counts(kill, _) => kill.case.clone(),
+            Counted::NotAsked(not_asked) => not_asked.case.clone(),
+        };
+        let of_case = |ids: Vec<String>| ids.into_iter().map(|id| (case.clone(), id)).collect();
+        judged.append(&mut of_case(outcome.judged));
+        failed.append(&mut of_case(outcome.failed));
+        match outcome.sabotage {
+            Counted::NotAsked(sabotage) => matrix.not_asked.push(sabotage),
+            Counted::Counts(kill, reason) => {
                 matrix.total += 1;
                 if kill.killed {
                     matrix.killed += 1;
@@ -208,7 +227,10 @@ pub fn matrix(edition: Edition, outcomes: impl IntoIterator<Item = Outcome>) -> 
             }
         }
     }
-    matrix.unproved = unproved(&matrix);
+    let unproved = judged.difference(&failed).cloned();
+    matrix.unproved = unproved
+        .map(|(case, requirement)| Unproved { case, requirement })
+        .collect();
     matrix
 }
 
@@ -301,22 +323,58 @@ mod tests {
         assert_eq!((matrix.total, matrix.not_asked.len()), (0, 1));
         // Of an invariant that says nothing about this trace one can tell that it missed.
         let silent = outcome(&older, &result(&[(BOTH, Verdict::Fail)]), Edition::Rfc6830);
-        assert!(matches!(silent, Outcome::Counts(kill, _) if !kill.killed));
+        assert!(matches!(silent.sabotage, Counted::Counts(kill, _) if !kill.killed));
         let unclaimed = outcome(
             &sabotage(&[BOTH]),
             &result(&[(BOTH, Verdict::Skipped)]),
             Edition::Rfc6830,
         );
-        assert!(matches!(unclaimed, Outcome::NotAsked(_)));
+        assert!(matches!(unclaimed.sabotage, Counted::NotAsked(_)));
     }
 
     #[test]
     fn one_that_names_nothing_must_turn_the_case_red() {
         let any = sabotage(&[]);
-        let of = |verdict| match outcome(&any, &result(&[(BOTH, verdict)]), Edition::Rfc6830) {
-            Outcome::Counts(kill, _) => kill.killed,
-            Outcome::NotAsked(_) => unreachable!("it names nothing"),
+        let of = |verdict| {
+            let result = result(&[(BOTH, verdict)]);
+            match outcome(&any, &result, Edition::Rfc6830).sabotage {
+                Counted::Counts(kill, _) => kill.killed,
+                Counted::NotAsked(_) => unreachable!("it names nothing"),
+            }
         };
         assert!(of(Verdict::Fail) && !of(Verdict::Pass) && !of(Verdict::Untestable));
+    }
+
+    /// Also where the only sabotage of a case breaks what the edition does not ask for.
+    #[test]
+    fn what_is_judged_and_never_failed_is_unproved_but_not_what_is_not_asked_for() {
+        let case = crate::case::find("rfc6830::s5_3::pings_cross_the_tunnel").unwrap();
+        let [first, second, third] = case.requirements else {
+            unreachable!("the case has other requirements now")
+        };
+        let breaks = |kills: &'static [Req], found: &[(Req, Verdict)]| {
+            let mut result = result(found);
+            result.id = case.id.to_owned();
+            outcome(&sabotage(kills), &result, Edition::Rfc9300)
+        };
+        let found = [
+            (*first, Verdict::Fail),
+            (*second, Verdict::Pass),
+            (*third, Verdict::Skipped),
+        ];
+        let of = |outcomes: Vec<Outcome>| matrix(Edition::Rfc9300, outcomes).unproved;
+        let unproved = |requirement: &Req| Unproved {
+            case: case.id.to_owned(),
+            requirement: requirement.id().to_owned(),
+        };
+        assert_eq!(of(vec![breaks(&[BOTH], &found)]), [unproved(second)]);
+        let other = [(*first, Verdict::Pass), (*second, Verdict::Pass)];
+        let not_asked = breaks(&[OLDER], &other);
+        assert!(matches!(not_asked.sabotage, Counted::NotAsked(_)));
+        assert_eq!(of(vec![not_asked.clone()]).len(), 2);
+        assert_eq!(
+            of(vec![not_asked, breaks(&[BOTH], &found)]),
+            [unproved(second)]
+        );
     }
 }

@@ -30,6 +30,25 @@ fn is_echo(frame: &Frame<'_>) -> bool {
     frame.ip().is_some_and(|ip| ip.icmp().is_some())
 }
 
+const OTHER_SOURCE: Sabotage = Sabotage {
+    name: "uses another address as outer source",
+    node: "xtr-a",
+    links: &["access"],
+    kills: &[OUTER_SOURCE],
+    tamper: || {
+        edit_outgoing(|frame| {
+            if is_data(frame) {
+                frame.edit_addresses(|header| {
+                    if let lisp::ip::IpHeader::V4(v4) = header {
+                        v4.source = std::net::Ipv4Addr::new(192, 0, 2, 3);
+                    }
+                    true
+                });
+            }
+        })
+    },
+};
+
 inventory::submit! {
     Case {
         id: "rfc6832::s6_1::what_is_no_eid_goes_through_the_petr",
@@ -48,22 +67,7 @@ inventory::submit! {
                 kills: &[USES_PETR],
                 tamper: || edit_outgoing(untunnel),
             },
-            Sabotage {
-                name: "uses another address as outer source",
-                node: "xtr-a",
-                links: &["access"],
-                kills: &[OUTER_SOURCE],
-                tamper: || edit_outgoing(|frame| {
-                    if is_data(frame) {
-                        frame.edit_addresses(|header| {
-                            if let lisp::ip::IpHeader::V4(v4) = header {
-                                v4.source = std::net::Ipv4Addr::new(192, 0, 2, 3);
-                            }
-                            true
-                        });
-                    }
-                }),
-            },
+            OTHER_SOURCE,
             Sabotage {
                 name: "decapsulates for its own EIDs only",
                 node: "pxtr",
@@ -435,13 +439,16 @@ inventory::submit! {
         requirements: &[MISSES, OUTER_SOURCE],
         drive: |drive| outward(drive, LEGACY),
         judges: &[misses, outer_source],
-        sabotages: &[Sabotage {
-            name: "holds what it knows nothing about",
-            node: "xtr-a",
-            links: &["access"],
-            kills: &[MISSES],
-            tamper: || lose_outgoing(is_data),
-        }],
+        sabotages: &[
+            Sabotage {
+                name: "holds what it knows nothing about",
+                node: "xtr-a",
+                links: &["access"],
+                kills: &[MISSES],
+                tamper: || lose_outgoing(is_data),
+            },
+            OTHER_SOURCE,
+        ],
         ..Case::BASE
     }
 }

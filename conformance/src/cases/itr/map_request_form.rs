@@ -2,19 +2,18 @@
 
 use std::net::IpAddr;
 
-use harness::inline::{PacketFate, Way};
-use lisp::wire::{ControlMessage, Ecm, EidQuery, MapRequest};
+use lisp::wire::{ControlMessage, EidQuery, MapRequest};
 use lisp::{Address, CONTROL_PORT, DATA_PORT};
 
 use super::map_cache_net::{
     CORE, ITR, Net, REMOTE, RESOLVER, SOON, TOPOLOGY, is_question, questions, requests_out,
 };
 use crate::case::Case;
-use crate::cases::common::{edit_outgoing, ip, negative, prefix};
+use crate::cases::common::{edit_outgoing, inner_addresses, ip, negative, prefix};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
-use crate::sabotage::{Sabotage, Tamper};
+use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
 use crate::words;
 
@@ -169,38 +168,6 @@ inventory::submit! {
         ],
         ..Case::BASE
     }
-}
-
-/// Changes source and destination inside the Encapsulated Control Messages that the ITR sends.
-fn inner_addresses(change: fn(&mut IpAddr, &mut IpAddr)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_udp(|_, payload| {
-                let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(payload) else {
-                    return false;
-                };
-                let Ok(mut inner) = ecm.decode_inner() else {
-                    return false;
-                };
-                let family = inner.source.is_ipv4();
-                change(&mut inner.source, &mut inner.destination);
-                if inner.source.is_ipv4() != family || inner.destination.is_ipv4() != family {
-                    return false;
-                }
-                let ecm = Ecm::wrap(
-                    inner.source,
-                    inner.destination,
-                    inner.source_port,
-                    inner.destination_port,
-                    inner.ttl,
-                    &inner.message,
-                );
-                *payload = ControlMessage::Encapsulated(ecm).to_vec();
-                true
-            });
-        }
-        PacketFate::Forward
-    })
 }
 
 fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {

@@ -98,6 +98,13 @@ inventory::submit! {
                 }),
             },
             Sabotage {
+                name: "alters what came with the S bit",
+                node: MSMR,
+                links: &[],
+                kills: &[S_BIT],
+                tamper: takes_and_alters,
+            },
+            Sabotage {
                 name: "asks from its own port",
                 node: MSMR,
                 links: &[],
@@ -169,6 +176,34 @@ fn alter(change: fn(&mut MapRequest) -> bool) -> Tamper {
                 _ => false,
             });
         }
+        PacketFate::Forward
+    })
+}
+
+/// What comes with the S bit comes without it and without its authentication data, and goes on with the p bit.
+fn takes_and_alters() -> Tamper {
+    Box::new(|way, frame| {
+        match way {
+            Way::ToVictim => frame.edit_udp(|_, payload| match ControlMessage::parse(payload) {
+                Ok(ControlMessage::Encapsulated(ecm)) if ecm.security => {
+                    let bare = Ecm {
+                        security: false,
+                        authentication: Default::default(),
+                        ..ecm
+                    };
+                    *payload = ControlMessage::Encapsulated(bare).to_vec();
+                    true
+                }
+                _ => false,
+            }),
+            Way::FromVictim => frame.edit_control(|message| match message {
+                ControlMessage::MapRequest(request) => {
+                    request.pitr |= request.nonce == WITH_S_BIT;
+                    request.nonce == WITH_S_BIT
+                }
+                _ => false,
+            }),
+        };
         PacketFate::Forward
     })
 }

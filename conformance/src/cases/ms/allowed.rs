@@ -6,7 +6,7 @@ use lisp::wire::{ControlMessage, MapRecord};
 use super::common::*;
 use super::script::{Step, ask, judge, register, run};
 use crate::case::Case;
-use crate::cases::common::{key, locator, outgoing, prefix, record};
+use crate::cases::common::{key, locator, lose_outgoing, outgoing, prefix, record};
 use crate::catalogue::Req;
 use crate::sabotage::{Sabotage, Tamper};
 
@@ -83,6 +83,13 @@ inventory::submit! {
                 links: &[],
                 kills: &[ONLY_CONFIGURED, VERIFY],
                 tamper: || repaired("key-of-site-a", |record| renamed(record, "10.3.0.0/24", "10.1.0.0/24")),
+            },
+            Sabotage {
+                name: "confirms nothing",
+                node: MS,
+                links: &[],
+                kills: &[NOTIFY],
+                tamper: || lose_outgoing(|frame| matches!(frame.control(), Some(ControlMessage::MapNotify(_)))),
             },
             Sabotage {
                 name: "tells what it should have refused",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::inline::{PacketFate, Way};
 use lisp::wire::ControlMessage;
 
 use super::common::*;
@@ -33,18 +34,32 @@ inventory::submit! {
         timeout: Duration::from_secs(60),
         drive: killed_often,
         judges: &[judge],
-        sabotages: &[Sabotage {
-            name: "forgets one registration",
-            node: MS,
-            links: &[],
-            kills: &[FORWARD],
-            tamper: || lose_outgoing(|frame| match frame.control() {
-                Some(ControlMessage::Encapsulated(ecm)) => ecm.decode_inner().is_ok_and(|inner| {
-                    inner.destination == ip("10.2.0.3")
+        sabotages: &[
+            Sabotage {
+                name: "forgets one registration",
+                node: MS,
+                links: &[],
+                kills: &[FORWARD],
+                tamper: || lose_outgoing(|frame| match frame.control() {
+                    Some(ControlMessage::Encapsulated(ecm)) => ecm.decode_inner().is_ok_and(|inner| {
+                        inner.destination == ip("10.2.0.3")
+                    }),
+                    _ => false,
                 }),
-                _ => false,
-            }),
-        }],
+            },
+            Sabotage {
+                name: "hands on twice what it read from its disk",
+                node: MS,
+                links: &[],
+                kills: &[ONCE],
+                tamper: || Box::new(|way, frame| match frame.control() {
+                    Some(ControlMessage::Encapsulated(_)) if way == Way::FromVictim => {
+                        PacketFate::Duplicate(Duration::ZERO)
+                    }
+                    _ => PacketFate::Forward,
+                }),
+            },
+        ],
         ..Case::BASE
     }
 }

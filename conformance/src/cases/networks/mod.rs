@@ -16,3 +16,4 @@ mod native;
 mod no_route;
 mod on_miss;
 mod two_sites;
+mod two_sites_sabotages;

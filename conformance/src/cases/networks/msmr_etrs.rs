@@ -94,6 +94,15 @@ inventory::submit! {
                 tamper: || lose_outgoing(|frame| matches!(frame.control(), Some(ControlMessage::MapReply(_)))),
             },
             Sabotage {
+                name: "delivers nothing after the withdrawal",
+                node: "xtr-b",
+                links: &["site-b"],
+                kills: &[DECAPSULATES],
+                tamper: || lose_outgoing(|frame| frame.ip().and_then(|ip| {
+                    ip.icmp().filter(|icmp| icmp.is_echo_request()).map(|icmp| icmp.echo().1)
+                }) == Some(2)),
+            },
+            Sabotage {
                 name: "loses the ping after the withdrawal",
                 node: "xtr-b",
                 links: &["core-b"],

@@ -39,14 +39,7 @@ inventory::submit! {
                 kills: &[BUFFER],
                 tamper: || lose_outgoing(|frame| carries(frame, 1)),
             },
-            LATER_LOST,
-            Sabotage {
-                name: "does not get a later packet",
-                node: "xtr-b",
-                links: &["site-b"],
-                kills: &[DECAPSULATES],
-                tamper: || lose_outgoing(|frame| frame.ip().as_ref().and_then(sequence) == Some(PINGS)),
-            },
+            LATER_LOST, LATER_KEPT, NO_ANSWER,
         ],
         ..Case::BASE
     }
@@ -62,16 +55,7 @@ inventory::submit! {
         drive,
         judges: &[asks_in_both_directions, two_lost],
         sabotages: &[
-            LATER_LOST,
-            Sabotage {
-                name: "never hears the answer to its question",
-                node: "xtr-b",
-                links: &["core-b"],
-                kills: &[MISS],
-                tamper: || lose_incoming(|frame| {
-                    matches!(frame.control(), Some(lisp::wire::ControlMessage::MapReply(_)))
-                }),
-            },
+            LATER_LOST, LATER_KEPT, NO_ANSWER,
         ],
         ..Case::BASE
     }
@@ -83,6 +67,29 @@ const LATER_LOST: Sabotage = Sabotage {
     links: &["core-a"],
     kills: &[ENCAPSULATES],
     tamper: || lose_outgoing(|frame| carries(frame, PINGS)),
+};
+
+const LATER_KEPT: Sabotage = Sabotage {
+    name: "does not deliver a later packet",
+    node: "xtr-b",
+    links: &["site-b"],
+    kills: &[DECAPSULATES],
+    tamper: || lose_outgoing(|frame| frame.ip().as_ref().and_then(sequence) == Some(PINGS)),
+};
+
+const NO_ANSWER: Sabotage = Sabotage {
+    name: "never hears the answer to its question",
+    node: "xtr-b",
+    links: &["core-b"],
+    kills: &[MISS],
+    tamper: || {
+        lose_incoming(|frame| {
+            matches!(
+                frame.control(),
+                Some(lisp::wire::ControlMessage::MapReply(_))
+            )
+        })
+    },
 };
 
 /// The sequence number of an echo request.

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use harness::inline::{PacketFate, Way};
+use lisp::EidPrefix;
 use lisp::auth::{AuthKey, MacAlgorithm};
-use lisp::wire::ControlMessage;
-use lisp::{Address, EidPrefix};
 
 use crate::case::Case;
 use crate::catalogue::Req;
@@ -16,18 +15,20 @@ use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
 use crate::words;
 
+use super::two_sites_sabotages as sabotages;
+
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 const HOST_B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 2, 0, 10));
 const LEGACY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 10));
-const MS: &str = "msmr";
+pub(super) const MS: &str = "msmr";
 
-const WANT_NOTIFY: Req = Req::new("rfc6833-4.2-want-notify");
-const NOTIFY_DST: Req = Req::new("rfc6833-4.2-notify-dst");
-const NOTIFY_PORT: Req = Req::new("rfc6833-4.2-notify-port");
-const NOTIFY_CONTENT: Req = Req::new("rfc6830-6.1.7-content");
-const NOTIFY_MAC: Req = Req::new("rfc6830-6.1.7-mac");
-const REGISTER_PORTS: Req = Req::new("rfc6830-6.1.6-ports");
-const REGISTER_MAC: Req = Req::new("rfc6830-6.1.6-mac-coverage");
+pub(super) const WANT_NOTIFY: Req = Req::new("rfc6833-4.2-want-notify");
+pub(super) const NOTIFY_DST: Req = Req::new("rfc6833-4.2-notify-dst");
+pub(super) const NOTIFY_PORT: Req = Req::new("rfc6833-4.2-notify-port");
+pub(super) const NOTIFY_CONTENT: Req = Req::new("rfc6830-6.1.7-content");
+pub(super) const NOTIFY_MAC: Req = Req::new("rfc6830-6.1.7-mac");
+pub(super) const REGISTER_PORTS: Req = Req::new("rfc6830-6.1.6-ports");
+pub(super) const REGISTER_MAC: Req = Req::new("rfc6830-6.1.6-mac-coverage");
 
 fn key(node: &str) -> AuthKey {
     let secret = format!("key-of-{}", node.replace("xtr-", "site-"));
@@ -44,51 +45,7 @@ inventory::submit! {
         ],
         drive: |drive| drive.registered(&["xtr-a", "xtr-b"], SECONDS(10)),
         judges: &[registration],
-        sabotages: &[
-            Sabotage {
-                name: "spoils the MAC of the Map-Notify",
-                node: MS,
-                links: &[],
-                kills: &[NOTIFY_MAC],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim {
-                        frame.edit_control(|message| match message {
-                            ControlMessage::MapNotify(notify) => {
-                                notify.auth.data[0] ^= 1;
-                                true
-                            }
-                            _ => false,
-                        });
-                    }
-                    PacketFate::Forward
-                }),
-            },
-            Sabotage {
-                name: "swallows the Map-Notify",
-                node: MS,
-                links: &[],
-                kills: &[WANT_NOTIFY],
-                tamper: || Box::new(|way, frame| match frame.control() {
-                    Some(ControlMessage::MapNotify(_)) if way == Way::FromVictim => PacketFate::Drop,
-                    _ => PacketFate::Forward,
-                }),
-            },
-            Sabotage {
-                name: "notifies to the port that registered",
-                node: MS,
-                links: &[],
-                kills: &[NOTIFY_PORT],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim && matches!(frame.control(), Some(ControlMessage::MapNotify(_))) {
-                        frame.edit_udp_ports(|ports, _| {
-                            ports.1 = 50_000;
-                            true
-                        });
-                    }
-                    PacketFate::Forward
-                }),
-            },
-        ],
+        sabotages: sabotages::REGISTRATION,
         ..Case::BASE
     }
 }
@@ -214,21 +171,21 @@ fn said(result: Result<(), lisp::auth::AuthError>) -> String {
     result.map_or_else(|error| error.to_string(), |()| "a right MAC".to_owned())
 }
 
-const ECM_TO_MR: Req = Req::new("rfc6830-6.1.3-ecm-itr-mr");
-const USES_MR: Req = Req::new("rfc6833-4.1-itr-uses-mr");
-const HOST_MASK: Req = Req::new("rfc6830-6.1.2-eid-hostmask");
-const SOURCE_EID: Req = Req::new("rfc6830-6.1.2-source-eid");
-const INNER_DST: Req = Req::new("rfc6830-6.1.8-inner-dst-eid");
-const MS_FORWARDS: Req = Req::new("rfc6833-4.3-ms-forward");
-const MS_ONCE: Req = Req::new("rfc6833-4.3-ms-forward-once");
-const MS_UNALTERED: Req = Req::new("rfc6833-4.3-ms-forward-unaltered");
-const ETR_DIRECT: Req = Req::new("rfc6833-4.3-etr-replies-direct");
-const A_BIT: Req = Req::new("rfc6830-6.1.4-a-bit-etr");
+pub(super) const ECM_TO_MR: Req = Req::new("rfc6830-6.1.3-ecm-itr-mr");
+pub(super) const USES_MR: Req = Req::new("rfc6833-4.1-itr-uses-mr");
+pub(super) const HOST_MASK: Req = Req::new("rfc6830-6.1.2-eid-hostmask");
+pub(super) const SOURCE_EID: Req = Req::new("rfc6830-6.1.2-source-eid");
+pub(super) const INNER_DST: Req = Req::new("rfc6830-6.1.8-inner-dst-eid");
+pub(super) const MS_FORWARDS: Req = Req::new("rfc6833-4.3-ms-forward");
+pub(super) const MS_ONCE: Req = Req::new("rfc6833-4.3-ms-forward-once");
+pub(super) const MS_UNALTERED: Req = Req::new("rfc6833-4.3-ms-forward-unaltered");
+pub(super) const ETR_DIRECT: Req = Req::new("rfc6833-4.3-etr-replies-direct");
+pub(super) const A_BIT: Req = Req::new("rfc6830-6.1.4-a-bit-etr");
 const ENCAPSULATES: Req = Req::new("rfc6830-3-itr-encap");
 const DECAPSULATES: Req = Req::new("rfc6830-3-etr-decap");
 const DATA_PORT: Req = Req::new("rfc6830-5.3-dport");
-const NONCE_ECHO: Req = Req::new("rfc6830-6.1.4-nonce-echo");
-const ONE_MISS: Req = Req::new("rfc6830-6.1.3-rate-1s");
+pub(super) const NONCE_ECHO: Req = Req::new("rfc6830-6.1.4-nonce-echo");
+pub(super) const ONE_MISS: Req = Req::new("rfc6830-6.1.3-rate-1s");
 
 const RESOLUTION: &[Req] = &[
     ECM_TO_MR,
@@ -261,80 +218,7 @@ inventory::submit! {
             Ok(())
         },
         judges: &[resolution],
-        sabotages: &[
-            Sabotage {
-                name: "asks with a mask of 24 bits",
-                node: "xtr-a",
-                links: &["core-a"],
-                kills: &[HOST_MASK],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim {
-                        frame.edit_control(|message| match message {
-                            ControlMessage::MapRequest(request) => {
-                                request.records[0].mask_len = 24;
-                                true
-                            }
-                            _ => false,
-                        });
-                    }
-                    PacketFate::Forward
-                }),
-            },
-            Sabotage {
-                name: "clears the A bit of the Map-Reply",
-                node: "xtr-b",
-                links: &["core-b"],
-                kills: &[A_BIT],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim {
-                        frame.edit_control(|message| match message {
-                            ControlMessage::MapReply(reply) => {
-                                reply.records.iter_mut().for_each(|record| record.authoritative = false);
-                                true
-                            }
-                            _ => false,
-                        });
-                    }
-                    PacketFate::Forward
-                }),
-            },
-            Sabotage {
-                name: "alters the nonce on its way through the Map-Server",
-                node: MS,
-                links: &[],
-                kills: &[MS_UNALTERED],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim {
-                        frame.edit_control(|message| match message {
-                            ControlMessage::MapRequest(request) => {
-                                request.nonce ^= 1;
-                                true
-                            }
-                            _ => false,
-                        });
-                    }
-                    PacketFate::Forward
-                }),
-            },
-            Sabotage {
-                name: "drops the source EID",
-                node: "xtr-a",
-                links: &["core-a"],
-                kills: &[SOURCE_EID],
-                tamper: || Box::new(|way, frame| {
-                    if way == Way::FromVictim {
-                        frame.edit_control(|message| match message {
-                            ControlMessage::MapRequest(request) => {
-                                request.source_eid = Address::None;
-                                true
-                            }
-                            _ => false,
-                        });
-                    }
-                    PacketFate::Forward
-                }),
-            },
-        ],
+        sabotages: sabotages::RESOLUTION,
         ..Case::BASE
     }
 }
