@@ -170,7 +170,12 @@ fn show(place: &Place, what: Show) -> Result<(), Failure> {
                 request = request.with("after", after);
             }
             answer(place, &output, &request, |shown: Vec<RegistrationView>| {
-                Ok(show::registrations(&shown))
+                let mut text = show::registrations(&shown);
+                let full = u64::try_from(shown.len()).is_ok_and(|count| count == limit);
+                if let Some(last) = shown.last().filter(|_| full) {
+                    text.push_str(&show::go_on(name.as_deref(), last));
+                }
+                Ok(text)
             })
         }
         Show::Requests { output } => answer(place, &output, &Request::new("requests"), |shown| {

@@ -77,17 +77,18 @@ pub fn site(site: &SiteView) -> String {
     let shown = site.registrations.as_deref().unwrap_or_default();
     text.push_str(&registrations(shown));
     if let Some(last) = shown.last().filter(|_| shown.len() < site.registered) {
-        push(
-            &mut text,
-            format_args!(
-                "{} more: msmr show registrations {} --after {}\n",
-                site.registered - shown.len(),
-                site.name,
-                last.eid_prefix
-            ),
-        );
+        text.push_str(&go_on(Some(&site.name), last));
     }
     text
+}
+
+/// How to see what comes after the last registration that was shown.
+pub fn go_on(site: Option<&str>, last: &RegistrationView) -> String {
+    let site = site.map(|name| format!("{name} ")).unwrap_or_default();
+    format!(
+        "there may be more: msmr show registrations {site}--after {}\n",
+        last.eid_prefix
+    )
 }
 
 /// Registrations with their ETRs and locators.

@@ -17,7 +17,7 @@ use crate::core::{Core, STATE_HEADER};
 const SWEEP: usize = 2000;
 /// A file is rewritten when it is twice as large as after the last time, and this much more.
 const SLACK: u64 = 16 << 20;
-/// State that waits for a full disk to have room again.
+/// Octets that wait for a full disk to have room again; with more, everything is written anew then.
 const MAX_WAITING: usize = 64 << 20;
 
 /// An open state directory.
@@ -31,7 +31,13 @@ pub(crate) struct StateDir {
     /// Size after the last rewriting.
     base: u64,
     sweep: Sweep,
+    /// The disk takes nothing.
     failing: bool,
+    /// What waited became too much and was thrown away: the next generation writes everything anew.
+    lost: bool,
+    max_waiting: usize,
+    /// A new generation is not tried again before the file has this size.
+    postponed: u64,
     /// Holds others off while it lives.
     _lock: Flock<File>,
 }
@@ -92,21 +98,28 @@ impl StateDir {
             base: 0,
             sweep: Sweep::Start,
             failing: false,
+            lost: false,
+            max_waiting: MAX_WAITING,
+            postponed: 0,
             _lock: lock,
         })
     }
 
     /// Whether there is work that should not wait for packets.
     pub(crate) fn compacting(&self) -> bool {
-        self.sweep != Sweep::Idle
+        self.sweep != Sweep::Idle && !self.failing
     }
 
     /// Writes the journal and clears it. After `Ok(true)`, a kill of this process at any moment loses none of it; with
     /// `state-sync` neither does a power failure. `Ok(false)`: the disk did not take it now, nothing of it may be acknowledged.
     ///
     /// # Errors
-    /// When the disk does not take anything for too long, or the file is in an unknown state.
+    /// When the file is in an unknown state.
     pub(crate) fn append(&mut self, journal: &mut Vec<u8>) -> io::Result<bool> {
+        if self.lost {
+            journal.clear();
+            return Ok(false);
+        }
         if journal.is_empty() {
             return Ok(true);
         }
@@ -125,37 +138,40 @@ impl StateDir {
             }
             Err(error) => {
                 // What was written of it would stand in the way of all that follows.
-                self.file.set_len(self.written)?;
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!("state is not kept, nothing is acknowledged: {error}");
+                if self.file.metadata()?.len() != self.written {
+                    self.file.set_len(self.written)?;
                 }
-                match journal.len() > MAX_WAITING {
-                    true => Err(error),
-                    false => Ok(false),
+                self.fails(&error);
+                if journal.len() > self.max_waiting {
+                    journal.clear();
+                    self.lost = true;
+                    self.sweep = Sweep::Idle;
                 }
+                Ok(false)
             }
         }
     }
 
+    fn fails(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!("state is not kept, nothing is acknowledged: {error}");
+        }
+    }
+
     /// Goes on with rewriting, or starts it when the file has grown enough. What it puts into the core's journal must be
-    /// appended before the next call.
+    /// appended before the next call. A disk that is full makes it wait.
     ///
     /// # Errors
-    /// When a new file cannot be made.
+    /// When old files cannot be removed.
     pub(crate) fn compact(&mut self, core: &mut Core) -> io::Result<()> {
         self.sweep = match self.sweep {
-            Sweep::Idle if self.written > 2 * self.base + SLACK => {
-                self.file = create(&self.directory, self.generation + 1)?;
-                self.generation += 1;
-                self.written = STATE_HEADER.len() as u64;
-                Sweep::Start
-            }
+            Sweep::Idle if self.lost || self.has_grown() => self.begin(),
             Sweep::Idle => Sweep::Idle,
+            waiting if self.failing => waiting,
             Sweep::Start => core.sweep(None, SWEEP).map_or(Sweep::Ending, Sweep::At),
             Sweep::At(cursor) => core
                 .sweep(Some(cursor), SWEEP)
                 .map_or(Sweep::Ending, Sweep::At),
-            Sweep::Ending if self.failing => Sweep::Ending,
             Sweep::Ending => {
                 if self.sync {
                     self.file.sync_data()?;
@@ -171,19 +187,55 @@ impl StateDir {
         };
         Ok(())
     }
+
+    fn has_grown(&self) -> bool {
+        self.written > (2 * self.base + SLACK).max(self.postponed)
+    }
+
+    /// Starts a new generation, where the disk has room for one.
+    fn begin(&mut self) -> Sweep {
+        match create(&self.directory, self.generation + 1) {
+            Ok(file) => {
+                self.file = file;
+                self.generation += 1;
+                self.written = STATE_HEADER.len() as u64;
+                self.postponed = 0;
+                if std::mem::take(&mut self.lost) {
+                    self.failing = false;
+                    tracing::info!("state is kept again, all of it is written anew");
+                }
+                Sweep::Start
+            }
+            Err(error) if self.lost => {
+                self.fails(&error);
+                Sweep::Idle
+            }
+            Err(error) => {
+                tracing::warn!("state is not rewritten, its file goes on growing: {error}");
+                self.postponed = self.written + SLACK;
+                Sweep::Idle
+            }
+        }
+    }
 }
 
 fn path_of(directory: &Path, generation: u64) -> PathBuf {
     directory.join(format!("state-{generation}"))
 }
 
+/// A new file with its header, or none.
 fn create(directory: &Path, generation: u64) -> io::Result<File> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path_of(directory, generation))?;
-    file.write_all(STATE_HEADER)?;
-    Ok(file)
+    let path = path_of(directory, generation);
+    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.write_all(STATE_HEADER))
+        .map(|()| file);
+    if written.is_err() {
+        // A file without a whole header holds nothing: if it stays, it does no harm.
+        drop(fs::remove_file(&path));
+    }
+    written
 }
 
 fn generations(directory: &Path) -> io::Result<Vec<u64>> {
@@ -239,16 +291,45 @@ mod tests {
             &mut state.file,
             File::options().append(true).open("/dev/full").unwrap(),
         );
+        // A device has no length.
+        let written = std::mem::take(&mut state.written);
         let mut journal = vec![7; 10];
-        // A device has no length to restore; on a file system only the writing fails.
-        match state.append(&mut journal) {
-            Ok(kept) => assert!(!kept),
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL)),
-        }
+        assert!(!state.append(&mut journal).unwrap());
+        assert!(!state.compacting(), "it waits, and does not spin");
         assert_eq!(journal.len(), 10);
-        state.file = good;
+        (state.file, state.written) = (good, written);
         assert!(state.append(&mut journal).unwrap());
         assert!(journal.is_empty());
+    }
+
+    #[test]
+    fn what_becomes_too_much_to_wait_is_written_anew_with_everything() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut core = core();
+        let mut state = StateDir::open(directory.path(), false, &mut core, Time::ZERO).unwrap();
+        state.compact(&mut core).unwrap();
+        state.compact(&mut core).unwrap();
+        assert_eq!(generations(directory.path()).unwrap(), [1]);
+        state.file = File::options().append(true).open("/dev/full").unwrap();
+        (state.written, state.max_waiting) = (0, 15);
+        let mut journal = vec![7; 10];
+        for waiting in [10, 0, 0] {
+            assert!(!state.append(&mut journal).unwrap());
+            assert_eq!(journal.len(), waiting);
+            journal.extend([7; 10]);
+        }
+        // Not even a file can be made.
+        let in_the_way = directory.path().join("state-2");
+        fs::create_dir(&in_the_way).unwrap();
+        state.compact(&mut core).unwrap();
+        assert!(!state.append(&mut journal).unwrap());
+        fs::remove_dir(&in_the_way).unwrap();
+        state.compact(&mut core).unwrap();
+        assert!(state.compacting());
+        assert!(state.append(&mut journal).unwrap());
+        state.compact(&mut core).unwrap();
+        state.compact(&mut core).unwrap();
+        assert_eq!(generations(directory.path()).unwrap(), [2]);
     }
 
     #[test]

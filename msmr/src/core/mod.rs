@@ -307,6 +307,11 @@ impl Core {
         self.sites.len()
     }
 
+    /// Whether a site of this name is configured.
+    pub fn has_site(&self, name: &str) -> bool {
+        self.sites.number(name).is_some()
+    }
+
     /// How many prefixes are registered.
     pub fn registration_count(&self) -> usize {
         self.registrations

@@ -320,11 +320,12 @@ impl Core {
             .get_mut(prefix)
             .and_then(|known| known.registration.as_mut())
             .and_then(|registration| registration.remove(&authentic.id));
+        // Also of what is gone already: this withdrawal will be acknowledged, perhaps another one was not kept.
+        if let Some(journal) = &mut self.journal {
+            journal.gone(prefix, &authentic.id);
+        }
         if removed.is_some() {
             self.sites.count(authentic.site, SiteEvent::Withdrawals);
-            if let Some(journal) = &mut self.journal {
-                journal.gone(prefix, &authentic.id);
-            }
             self.tell(now, "registration withdrawn", prefix, datagram.source.ip());
             self.after_removal(prefix);
         }

@@ -40,7 +40,11 @@ pub(super) fn answer(shared: &Shared, request: &Request) -> Result<Value, String
                 Some(text) => Some(text.parse().map_err(|error| format!("{error}"))?),
             };
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            to_value(&shared.core().show_registrations(now, name, after, limit))
+            let core = shared.core();
+            match name.filter(|name| !core.has_site(name)) {
+                Some(unknown) => Err(no_site(unknown)),
+                None => to_value(&core.show_registrations(now, name, after, limit)),
+            }
         }
         "requests" => to_value(&shared.core().show_requests()),
         "statistics" => to_value(&shared.core().show_statistics(now)),

@@ -144,3 +144,57 @@ fn commands_find_the_daemon_by_its_configuration() {
     assert!(by(&["reload"]).contains("1 sites configured"));
     assert!(by(&["check"]).contains("1 sites"));
 }
+
+/// The daemon in a mount namespace where its state directory is a small file system of its own, nearly full.
+fn on_a_small_disk(number: u8) -> Daemon {
+    let mut daemon = Daemon::prepared(number, "");
+    let state = daemon.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=128k none {0} && head -c 100k /dev/zero > {0}/ballast && exec {BINARY} --config {1}",
+        state.display(),
+        daemon.path("msmr.yaml").display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    daemon.run_as(command);
+    daemon
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_acknowledged_until_there_is_room_and_all_else_goes_on() {
+    let daemon = on_a_small_disk(15);
+    let etr = etr(15);
+    etr.set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let mut buffer = [0; 2000];
+    let mut registers = |nonce: u64| {
+        let eid = format!("10.1.{}.{}/32", nonce >> 8, nonce & 255);
+        let message = register(&eid, nonce).to_signed_vec(&key());
+        etr.send_to(&message, daemon.server).unwrap();
+        match etr.recv_from(&mut buffer) {
+            Ok((length, _)) => MapNotify::parse(&buffer[..length]).unwrap().nonce == nonce,
+            Err(_) => false,
+        }
+    };
+    let full = (0..2000).find(|nonce| !registers(*nonce)).unwrap();
+    assert!(full > 50, "{full} were kept");
+    assert!(!registers(full + 1));
+    // Questions and operators are still answered.
+    let itr = UdpSocket::bind("127.80.15.3:0").unwrap();
+    itr.set_read_timeout(Some(PATIENCE)).unwrap();
+    let asked = encapsulated(itr.local_addr().unwrap(), "10.1.0.1", 77);
+    itr.send_to(&asked, daemon.server).unwrap();
+    assert_eq!(MapReply::parse(&receive(&itr).0).unwrap().nonce, 77);
+    // Room again: what waited is kept, and the ETR's next Map-Register is acknowledged.
+    let child = daemon.child.as_ref().unwrap().id();
+    let state = daemon.path("state");
+    let inside = format!("/proc/{child}/root{}", state.display());
+    std::fs::remove_file(format!("{inside}/ballast")).unwrap();
+    assert!(registers(full));
+    let kept: u64 = std::fs::read_dir(&inside)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(kept > full * 100, "{kept} octets of {full} registrations");
+}

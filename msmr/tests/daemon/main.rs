@@ -39,14 +39,23 @@ impl Daemon {
     }
 
     fn start_at(server: SocketAddr, more: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut daemon = Self {
-            directory,
+        let mut daemon = Self::prepared_at(server, more);
+        daemon.run();
+        daemon
+    }
+
+    /// Configured as by [`Daemon::start`], and not running.
+    fn prepared(number: u8, more: &str) -> Self {
+        Self::prepared_at(SocketAddr::from(([127, 80, number, 1], 14342)), more)
+    }
+
+    fn prepared_at(server: SocketAddr, more: &str) -> Self {
+        let daemon = Self {
+            directory: tempfile::tempdir().unwrap(),
             child: None,
             server,
         };
         daemon.configure(more);
-        daemon.run();
         daemon
     }
 
@@ -67,12 +76,13 @@ impl Daemon {
     }
 
     fn run(&mut self) {
-        let mut child = Command::new(BINARY)
-            .arg("--config")
-            .arg(self.path("msmr.yaml"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(BINARY);
+        command.arg("--config").arg(self.path("msmr.yaml"));
+        self.run_as(command);
+    }
+
+    fn run_as(&mut self, mut command: Command) {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
         while !seen.ends_with("ready\n") {
@@ -225,8 +235,16 @@ fn registers_answers_and_shows() {
     assert_eq!(statistics["counters"]["malformed"], 0);
     let text = String::from_utf8(daemon.command(&["show", "sites", "a"]).stdout).unwrap();
     assert!(text.contains("192.0.2.1  up     1/100"), "{text}");
-    let unknown = daemon.command(&["show", "sites", "nobody"]);
-    assert_eq!(unknown.status.code(), Some(2));
+    for what in ["sites", "registrations"] {
+        let unknown = daemon.command(&["show", what, "nobody"]);
+        assert_eq!(unknown.status.code(), Some(2));
+    }
+    let one = daemon.command(&["show", "registrations", "--limit", "1"]);
+    let text = String::from_utf8(one.stdout).unwrap();
+    assert!(
+        text.ends_with("registrations --after 10.1.0.0/16\n"),
+        "{text}"
+    );
 }
 
 #[test]
