@@ -375,9 +375,15 @@ fn configure(
 ) -> Result<(), LabError> {
     let name = &node.name;
     let up = |interface: &str| format!("node `{name}`: bringing `{interface}` up");
+    // Unless the topology asks for detection of duplicates.
+    let at_once = !node
+        .sysctls
+        .iter()
+        .any(|(name, _)| name.ends_with("accept_dad"));
     netlink.set_link(1, true, None, up("lo"))?;
     for net in &node.loopback {
-        netlink.add_address(1, *net, format!("node `{name}`: giving `lo` {net}"))?;
+        let what = format!("node `{name}`: giving `lo` {net}");
+        netlink.add_address(1, *net, at_once, what)?;
     }
     let bridge = (node.kind == NodeKind::Bridge).then_some(BRIDGE_INDEX);
     if bridge.is_some() {
@@ -391,7 +397,7 @@ fn configure(
         netlink.set_link(index, true, bridge, up(&end.interface))?;
         for net in &end.addresses {
             let what = format!("node `{name}`: giving `{}` {net}", end.interface);
-            netlink.add_address(index, *net, what)?;
+            netlink.add_address(index, *net, at_once, what)?;
         }
     }
     for route in &node.routes {

@@ -12,7 +12,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVrf, InfoVxlan, LinkAttribute, LinkExtentMask,
     LinkFlags, LinkInfo, LinkMessage,
@@ -276,17 +276,22 @@ impl Netlink {
         self.request(RouteNetlinkMessage::SetLink(message), 0, what)
     }
 
-    /// Gives an interface an address.
+    /// Gives an interface an address. `at_once`: it can be used when this returns, even where detection of duplicates is off
+    /// otherwise: that is found out by a worker of the kernel, which a busy host may let wait.
     pub(crate) fn add_address(
         &mut self,
         index: u32,
         net: IpNet,
+        at_once: bool,
         what: String,
     ) -> Result<(), NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.family = family(net.addr());
         message.header.prefix_len = net.prefix_len();
         message.header.index = index;
+        if at_once && net.addr().is_ipv6() {
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
         message.attributes = vec![
             AddressAttribute::Local(net.addr()),
             AddressAttribute::Address(net.addr()),
