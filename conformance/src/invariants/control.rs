@@ -106,12 +106,20 @@ fn form(trace: &Trace, findings: &mut Findings) {
             })
         },
     );
+    // What follows the message makes it one that cannot be decoded.
+    let whole = trace.judged().filter(|packet| match packet.lisp() {
+        Lisp::Malformed(error) => !packet.is_data() && is_surplus(error),
+        other => matches!(other, Lisp::Control { .. }),
+    });
     every(
         findings,
         LENGTH,
         "UDP length = UDP header and LISP message",
-        control(),
+        whole,
         |packet| {
+            if let Lisp::Malformed(error) = packet.lisp() {
+                return Err(error.to_string());
+            }
             let (Some(udp), Some(message)) = (packet.udp(), packet.control()) else {
                 return Ok(());
             };
@@ -121,6 +129,11 @@ fn form(trace: &Trace, findings: &mut Findings) {
             })
         },
     );
+}
+
+/// Whether a message was read to its end, and octets are left.
+fn is_surplus(error: &lisp::DecodeError) -> bool {
+    error.field == "end of message"
 }
 
 fn ports(trace: &Trace, findings: &mut Findings) {

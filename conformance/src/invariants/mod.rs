@@ -50,3 +50,25 @@ pub fn judge(trace: &Trace) -> Findings {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a case that does not judge the row itself: what turns red there is the invariant.
+    #[test]
+    fn every_invariant_is_turned_red_by_a_sabotage() {
+        let killed = |id: &Req| {
+            crate::case::all().iter().any(|case| {
+                let mut sabotages = case.sabotages.iter();
+                !case.requirements.contains(id) && sabotages.any(|s| s.kills.contains(id))
+            })
+        };
+        let unproved: Vec<&str> = ids().filter(|id| !killed(id)).map(Req::id).collect();
+        assert!(
+            unproved.is_empty(),
+            "no sabotage names these rows of invariants: {}",
+            unproved.join(", ")
+        );
+    }
+}

@@ -3,6 +3,7 @@
 mod data_format;
 mod dual_stack;
 mod first_packets;
+mod forms;
 mod mobility;
 mod mobility_steps;
 mod msmr_etrs;
