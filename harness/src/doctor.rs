@@ -151,7 +151,7 @@ fn tun() -> Finding {
 }
 
 fn ipv6() -> Finding {
-    let result = if fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
+    let result = if crate::host::has_ipv6() {
         Ok("yes".to_owned())
     } else {
         Err("this kernel has none".to_owned())

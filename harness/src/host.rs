@@ -72,13 +72,38 @@ fn remedies() -> Vec<String> {
             sysctls.join("; ")
         )
     };
-    vec![
-        "run it as root (sudo)".to_owned(),
-        allow,
-        "in a container: start it with --privileged, or with --cap-add SYS_ADMIN --cap-add NET_ADMIN \
+    let container = "in a container: start it with --privileged, or with --cap-add SYS_ADMIN --cap-add NET_ADMIN \
          --security-opt seccomp=unconfined --security-opt apparmor=unconfined --device /dev/net/tun"
-            .to_owned(),
-    ]
+        .to_owned();
+    if geteuid().is_root() {
+        // Root without the capabilities of root: who else but a container has that?
+        let missing = missing_capabilities();
+        let outside = if missing.is_empty() {
+            "outside of a container or sandbox: run it there".to_owned()
+        } else {
+            format!(
+                "it runs as root without {}: run it outside of the container or service that took that away, as root",
+                missing.join(" and ")
+            )
+        };
+        return vec![container, outside, allow];
+    }
+    vec!["run it as root (sudo)".to_owned(), allow, container]
+}
+
+/// What root usually has and this process does not (capabilities(7)).
+fn missing_capabilities() -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)]
+        .into_iter()
+        .filter(|(_, number)| effective & (1 << number) == 0)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// How the process came to be allowed to make namespaces.
@@ -135,6 +160,25 @@ pub fn enter() -> Result<Privilege, HostError> {
     Ok(privilege)
 }
 
+/// Whether the kernel has IPv6 (it may be booted without: `ipv6.disable=1`).
+pub fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6/conf").is_dir()
+}
+
+fn tun_remedies() -> Vec<String> {
+    let mut remedies = vec![
+        "as root: modprobe tun; chmod 0666 /dev/net/tun (the mode that distributions ship)"
+            .to_owned(),
+        "in a container: start it with --device /dev/net/tun".to_owned(),
+    ];
+    if geteuid().is_root() {
+        remedies.reverse();
+    } else {
+        remedies.insert(0, "run it as root (sudo)".to_owned());
+    }
+    remedies
+}
+
 /// Whether programs in a lab can open `/dev/net/tun`; the error says why not and what to do.
 ///
 /// # Errors
@@ -158,11 +202,7 @@ pub fn check_tun() -> Result<(), HostError> {
                 .unwrap_or_default();
             Err(HostError {
                 what: format!("/dev/net/tun cannot be opened for TUN devices: {error}{mode}"),
-                remedies: vec![
-                    "run it as root (sudo)".to_owned(),
-                    "as root: modprobe tun; chmod 0666 /dev/net/tun (the mode that distributions ship)".to_owned(),
-                    "in a container: start it with --device /dev/net/tun".to_owned(),
-                ],
+                remedies: tun_remedies(),
             })
         }
     }

@@ -31,7 +31,8 @@ pub struct Peer {
     node: String,
     addresses: Vec<IpAddr>,
     raw_v4: Arc<Socket>,
-    raw_v6: Arc<Socket>,
+    /// None on a kernel without IPv6.
+    raw_v6: Option<Arc<Socket>>,
     /// Bound so that the kernel does not answer with "port unreachable"; never read.
     _ports: Vec<UdpSocket>,
     open: Box<dyn Fn() -> Result<Socket, PeerError> + Send + Sync>,
@@ -132,7 +133,10 @@ impl Peer {
             .map_err(|error: LabError| fail("entering the node", &error))?
             .map_err(|error| fail("opening a raw socket", &error))
         };
-        let (raw_v4, raw_v6) = (Arc::new(raw(Domain::IPV4)?), Arc::new(raw(Domain::IPV6)?));
+        let has_ipv6 = harness::host::has_ipv6();
+        let raw_v4 = Arc::new(raw(Domain::IPV4)?);
+        let raw_v6 = has_ipv6.then(|| raw(Domain::IPV6)).transpose()?;
+        let raw_v6 = raw_v6.map(Arc::new);
         let bound = lab
             .run_in(node, || -> std::io::Result<Vec<UdpSocket>> {
                 let mut sockets = Vec::new();
@@ -143,6 +147,9 @@ impl Peer {
                     v4.set_reuse_address(true)?;
                     v4.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
                     sockets.push(v4.into());
+                    if !has_ipv6 {
+                        continue;
+                    }
                     let v6 = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
                     v6.set_only_v6(true)?;
                     v6.set_reuse_address(true)?;
@@ -211,7 +218,7 @@ impl Peer {
     /// # Errors
     /// The kernel has no route for it or refuses it.
     pub fn send(&self, packet: &[u8]) -> Result<(), PeerError> {
-        send(&self.raw_v4, &self.raw_v6, packet).map_err(|error| PeerError {
+        send(&self.raw_v4, self.raw_v6.as_deref(), packet).map_err(|error| PeerError {
             node: self.node.clone(),
             what: format!("sending: {error}"),
         })
@@ -287,7 +294,7 @@ impl Peer {
     ) -> Result<(), PeerError> {
         let socket = (self.open)()?;
         let (stop, addresses) = (Arc::clone(&self.stop), self.addresses.clone());
-        let (raw_v4, raw_v6) = (Arc::clone(&self.raw_v4), Arc::clone(&self.raw_v6));
+        let (raw_v4, raw_v6) = (Arc::clone(&self.raw_v4), self.raw_v6.clone());
         let node = self.node.clone();
         let thread = std::thread::Builder::new()
             .name(format!("peer-{node}"))
@@ -306,7 +313,7 @@ impl Peer {
                     }
                     for packet in answer(&ip, &crate::decode::lisp(&ip)) {
                         // An answer that cannot be sent is an answer that nobody sees; the judges look at the capture.
-                        let _ = send(&raw_v4, &raw_v6, &packet);
+                        let _ = send(&raw_v4, raw_v6.as_deref(), &packet);
                     }
                 }
             })
@@ -333,7 +340,7 @@ const IPPROTO_RAW: i32 = 255;
 /// `ETH_P_ALL` in network byte order.
 const ETH_P_ALL: i32 = 0x0300;
 
-fn send(raw_v4: &Socket, raw_v6: &Socket, packet: &[u8]) -> std::io::Result<()> {
+fn send(raw_v4: &Socket, raw_v6: Option<&Socket>, packet: &[u8]) -> std::io::Result<()> {
     let wrong = || {
         std::io::Error::new(
             std::io::ErrorKind::InvalidInput,
@@ -344,7 +351,7 @@ fn send(raw_v4: &Socket, raw_v6: &Socket, packet: &[u8]) -> std::io::Result<()> 
     let socket = if ip.destination.is_ipv4() {
         raw_v4
     } else {
-        raw_v6
+        raw_v6.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::Unsupported))?
     };
     socket
         .send_to(packet, &SocketAddr::new(ip.destination, 0).into())

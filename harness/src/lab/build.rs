@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::mpsc;
 
 use super::error::LabError;
+use super::sysctls::{default_sysctls, make_writable, set_sysctls, write_sysctl};
 use crate::doctor::apply_nftables;
 use crate::sys::ethtool::{Control, TransmitFeatures};
 use crate::sys::netlink::{Netlink, VethEnd};
@@ -65,7 +65,8 @@ pub(crate) fn build(
     topology: &Topology,
     inline: &dyn Fn(usize) -> bool,
 ) -> Result<Networks, LabError> {
-    let ipv6_kernel = PathBuf::from("/proc/sys/net/ipv6").exists();
+    make_writable()?;
+    let ipv6_kernel = crate::host::has_ipv6();
     let numbers: HashMap<&str, usize> = topology
         .nodes
         .iter()
@@ -251,6 +252,10 @@ fn make_sites(
     ipv6_kernel: bool,
     ready: &mpsc::Sender<Result<Made, LabError>>,
 ) {
+    if let Err(error) = make_writable() {
+        let _ = ready.send(Err(error));
+        return;
+    }
     if relayed {
         let relay = make_relay(ipv6_kernel);
         let failed = relay.is_err();
@@ -451,72 +456,4 @@ fn uses_ipv6(topology: &Topology, node: &Node, ends: &[(usize, usize)]) -> bool 
             .chain(&node.loopback)
             .any(|net| net.addr().is_ipv6())
             || node.routes.iter().any(|route| route.to.addr().is_ipv6()))
-}
-
-/// What every namespace gets, whatever the host's own settings are: IPv4 settings of a new namespace are copies of the
-/// initial namespace's. Duplicate address detection must be off before the links exist, or addresses wait for 1.6 s.
-fn default_sysctls(
-    kind: NodeKind,
-    ipv6: bool,
-    ipv6_kernel: bool,
-) -> Vec<(&'static str, &'static str)> {
-    let forward = if kind == NodeKind::Router { "1" } else { "0" };
-    let mut sysctls = vec![
-        ("net/ipv4/ip_forward", forward),
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        ("net/ipv4/conf/default/rp_filter", "0"),
-    ];
-    if ipv6 {
-        sysctls.extend([
-            ("net/ipv6/conf/all/forwarding", forward),
-            ("net/ipv6/conf/all/accept_dad", "0"),
-            ("net/ipv6/conf/default/accept_dad", "0"),
-            ("net/ipv6/conf/default/accept_ra", "0"),
-            ("net/ipv6/conf/default/router_solicitations", "0"),
-        ]);
-    } else if ipv6_kernel {
-        // Without IPv6 addresses there is no reason for neighbour discovery chatter in every capture.
-        sysctls.push(("net/ipv6/conf/default/disable_ipv6", "1"));
-    }
-    sysctls
-}
-
-fn write_sysctl(node: &Node, path: &str, value: &str) -> Result<(), LabError> {
-    std::fs::write(format!("/proc/sys/{path}"), value).map_err(|error| {
-        LabError::kernel(
-            format!("node `{}`: setting {path} to {value}", node.name),
-            error,
-        )
-    })
-}
-
-/// Writes the node's own settings. Before the links exist (`late` false) those of interfaces are not there yet: the answer
-/// is then false, and they are written again `late`.
-fn set_sysctls(node: &Node, late: bool) -> Result<bool, LabError> {
-    let mut complete = true;
-    for (name, value) in &node.sysctls {
-        // As sysctl(8) does: with a slash in the name, the dots are part of interface names.
-        let path: String = if name.contains('/') {
-            name.clone()
-        } else {
-            name.replace('.', "/")
-        };
-        match std::fs::write(format!("/proc/sys/{path}"), value) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !late => complete = false,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(LabError::Unsupported {
-                    what: format!("node `{}`: this kernel has no setting {name}", node.name),
-                    remedy: "correct its name (`sysctl -a` lists those there are; an interface of the node must be \
-                             spelled as in the topology), or load the kernel module that brings it"
-                        .to_owned(),
-                });
-            }
-            Err(error) => {
-                let what = format!("node `{}`: setting {name} to {value:?}", node.name);
-                return Err(LabError::kernel(what, error));
-            }
-        }
-    }
-    Ok(complete)
 }

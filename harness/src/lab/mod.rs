@@ -8,6 +8,7 @@ mod links;
 mod moving;
 mod ping;
 mod processes;
+mod sysctls;
 mod watch;
 
 use std::io;

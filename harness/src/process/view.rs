@@ -286,7 +286,11 @@ fn prepare(namespace: RawFd, visible: &[Visible], var: &Var) -> Result<bool, i32
         }
         // A container may mask parts of /proc, and the kernel then forbids a fresh one; the old one also shows the
         // reader's own network settings, so a node can do without.
-        mount(Some(c"proc"), c"/proc", Some(c"proc"), 0, None);
+        if mount(Some(c"proc"), c"/proc", Some(c"proc"), 0, None) < 0 {
+            let hardened = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+            let again = libc::MS_REMOUNT | libc::MS_BIND | hardened;
+            mount(None, c"/proc/sys", None, again, None);
+        }
         mount(Some(c"sysfs"), c"/sys", Some(c"sysfs"), 0, None);
         let nodev = libc::MS_NOSUID | libc::MS_NODEV;
         let tmpfs =

@@ -1,13 +1,21 @@
 //! What the host can do is tried out; rulesets of nodes are applied.
 
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use harness::doctor::{examine, is_healthy};
 use harness::{Lab, LabOptions, Ping, Topology};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("doctor::the_host_is_examined", the_host_is_examined),
     ("doctor::rulesets_are_applied", rulesets_are_applied),
+    (
+        "doctor::containers_and_kernels_without_ipv6",
+        containers_and_kernels_without_ipv6,
+    ),
 ];
 
 fn the_host_is_examined() {
@@ -47,4 +55,77 @@ fn rulesets_are_applied() {
         error.exit_code() == 2 && error.to_string().contains("node `b`: nft refused"),
         "{error}"
     );
+}
+
+fn containers_and_kernels_without_ipv6() {
+    let output = crate::leaks::again("container", "container")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        output.status.success() && text.contains("all seen"),
+        "{text}"
+    );
+}
+
+/// A process that sees what one in a container does: settings of the kernel that are read-only; and then what one on a kernel
+/// without IPv6 does.
+pub(crate) fn play_container() -> ExitCode {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).unwrap();
+    std::fs::write("/proc/self/setgroups", "deny").unwrap();
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
+    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
+    let none = None::<&str>;
+    let settings = "/proc/sys";
+    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(settings), settings, none, bind, none).unwrap();
+    let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | hardened;
+    mount(none, settings, none, read_only, none).unwrap();
+    assert!(std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").is_err());
+
+    let lab = Lab::up(&crate::leaks::topology(), LabOptions::default()).unwrap();
+    let far = "10.0.1.2".parse().unwrap();
+    lab.ping("r", far, &Ping::default()).unwrap();
+    let writes = ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"];
+    let written = lab.exec("a", writes, Duration::from_secs(10)).unwrap();
+    assert!(written.exit.success(), "{}", written.stderr_text());
+    drop(lab);
+    assert!(
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").is_err(),
+        "outside of the lab they stay read-only"
+    );
+
+    mount(
+        Some("tmpfs"),
+        "/proc/sys/net/ipv6",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    assert!(!Path::new("/proc/sys/net/ipv6/conf").exists());
+    let findings = examine();
+    let of = |name: &str| {
+        findings
+            .iter()
+            .find(|finding| finding.name == name)
+            .unwrap()
+    };
+    assert!(is_healthy(&findings) && !of("IPv6").works, "{findings:?}");
+    let lab = Lab::up(&crate::leaks::topology(), LabOptions::default()).unwrap();
+    lab.ping("r", far, &Ping::default()).unwrap();
+    drop(lab);
+    let six = "format: 1\nname: six\nnodes: {a: {kind: host}}\nlinks: {}\n";
+    let six = six.replace("host}", "host, loopback: ['fd00::1/128']}");
+    let six = Topology::parse("six.yaml", &six).unwrap_or_else(|error| panic!("{error}"));
+    let error = Lab::up(&six, LabOptions::default()).err().unwrap();
+    assert!(
+        error.exit_code() == 3 && error.to_string().contains("this kernel has no IPv6"),
+        "{error}"
+    );
+    println!("all seen");
+    ExitCode::SUCCESS
 }

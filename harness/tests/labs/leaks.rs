@@ -30,6 +30,7 @@ pub(crate) fn play(part: &str) -> ExitCode {
         "victim" => victim(),
         "warden" => warden(),
         "guest" => guest(),
+        "container" => crate::doctor::play_container(),
         "named-up" => crate::named::play_up(),
         "named-exec" => crate::named::play_exec(),
         other => panic!("there is no part {other}"),
