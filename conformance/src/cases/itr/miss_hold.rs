@@ -55,6 +55,7 @@ inventory::submit! {
                 kills: &[ENCAPSULATED],
                 tamper: || super::map_cache_net::records_in("10.2.1.0/24", |record| record.ttl = 0),
             },
+            OUT_OF_ORDER, A_PACKET_MORE,
         ],
         ..Case::BASE
     }
@@ -72,24 +73,27 @@ inventory::submit! {
         drive,
         judges: &[judge_held],
         sabotages: &[
-            Sabotage {
-                name: "sends held packets out of order",
-                node: ITR,
-                links: CORE,
-                kills: &[BUFFER],
-                tamper: out_of_order,
-            },
-            Sabotage {
-                name: "holds more than it was told to",
-                node: ITR,
-                links: CORE,
-                kills: &[BUFFER],
-                tamper: a_packet_more,
-            },
+            OUT_OF_ORDER, A_PACKET_MORE,
         ],
         ..Case::BASE
     }
 }
+
+const OUT_OF_ORDER: Sabotage = Sabotage {
+    name: "sends held packets out of order",
+    node: ITR,
+    links: CORE,
+    kills: &[BUFFER],
+    tamper: out_of_order,
+};
+
+const A_PACKET_MORE: Sabotage = Sabotage {
+    name: "holds more than it was told to",
+    node: ITR,
+    links: CORE,
+    kills: &[BUFFER],
+    tamper: a_packet_more,
+};
 
 /// The oldest held packet and the newest take each other's place.
 fn out_of_order() -> Tamper {
