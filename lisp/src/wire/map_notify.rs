@@ -1,9 +1,8 @@
 //! Map-Notify and Map-Notify-Ack (RFC 6830 6.1.7; RFC 9301 5.7).
 
 use super::bits::{Bits, view};
-use super::cursor::Writer;
-use super::message_reader;
-use super::record::{Authentication, MapRecord, RecordKind, XtrSiteId, count_of};
+use super::record::{Authentication, MapRecord, XtrSiteId, count_of};
+use super::signed;
 use crate::auth::{self, AuthKey};
 use crate::error::DecodeError;
 
@@ -32,7 +31,7 @@ pub struct MapNotifyAck(pub MapNotify);
 /// Figure of RFC 9301 5.7; RFC 6830 6.1.7 has the same with a 16-bit Key ID.
 pub(crate) mod field {
     use super::Bits;
-    pub(crate) const LEN: usize = 16;
+    pub(crate) const LEN: usize = super::signed::FIXED;
     pub(crate) const TYPE: Bits = Bits::new("Type", 0, 4);
     pub(crate) const RESERVED: Bits = Bits::new("Reserved", 4, 20);
     pub(crate) const RECORD_COUNT: Bits = Bits::new("Record Count", 24, 8);
@@ -78,16 +77,11 @@ impl MapNotify {
     fn parse_kind(buffer: &[u8], kind: u8, name: &'static str) -> Result<Self, DecodeError> {
         super::bits::check_view(name, buffer, field::LEN, &[kind])?;
         let fixed = MapNotifyPacket(buffer);
-        let mut reader = message_reader(name, buffer, field::LEN - 4)?;
-        let reader = &mut reader;
-        let auth = Authentication::read(reader)?;
-        let records = MapRecord::read_all(reader, fixed.record_count(), RecordKind::Mapping)?;
         let announced = fixed.reserved() & I_BITS != 0;
-        let xtr_site_id = match announced && reader.remaining() > 0 {
-            true => Some(XtrSiteId::read(reader)?),
-            false => None,
-        };
-        reader.finish("the last record")?;
+        let (auth, records, xtr_site_id) =
+            signed::read(name, buffer, fixed.record_count(), |left| {
+                announced && left > 0
+            })?;
         Ok(MapNotify {
             reserved: fixed.reserved(),
             nonce: fixed.nonce(),
@@ -99,14 +93,7 @@ impl MapNotify {
 
     /// Octets on the wire.
     pub fn buffer_len(&self) -> usize {
-        field::LEN - 4
-            + self.auth.buffer_len()
-            + self
-                .records
-                .iter()
-                .map(MapRecord::buffer_len)
-                .sum::<usize>()
-            + self.xtr_site_id.map_or(0, |_| XtrSiteId::LEN)
+        signed::length(&self.auth, &self.records, self.xtr_site_id.as_ref())
     }
 
     /// Writes the message into a buffer of exactly `buffer_len()` octets, whatever it held before.
@@ -122,23 +109,14 @@ impl MapNotify {
         if self.xtr_site_id.is_some() && reserved & I_BITS == 0 {
             reserved |= I_BIT;
         }
-        let mut writer = Writer::new(buffer);
-        // The last four octets of the fixed part are the authentication header, which writes itself.
         let mut header = [0; field::LEN];
         let mut fixed = MapNotifyPacket(&mut header);
         fixed.set_kind(kind);
         fixed.set_reserved(reserved);
         fixed.set_record_count(count_of(&self.records));
         fixed.set_nonce(self.nonce);
-        writer.put(&header[..field::LEN - 4]);
-        self.auth.write(&mut writer);
-        self.records
-            .iter()
-            .for_each(|record| record.write(&mut writer));
-        if let Some(ids) = &self.xtr_site_id {
-            ids.write(&mut writer);
-        }
-        writer.finish();
+        let ids = self.xtr_site_id.as_ref();
+        signed::write(buffer, &header, &self.auth, &self.records, ids);
     }
 
     impl_to_vec!();

@@ -1,9 +1,8 @@
 //! Map-Register (RFC 6830 6.1.6; RFC 9301 5.6).
 
 use super::bits::{Bits, view};
-use super::cursor::Writer;
-use super::message_reader;
-use super::record::{Authentication, MapRecord, RecordKind, XtrSiteId, count_of};
+use super::record::{Authentication, MapRecord, XtrSiteId, count_of};
+use super::signed;
 use crate::auth::{self, AuthKey};
 use crate::error::DecodeError;
 
@@ -39,7 +38,7 @@ pub struct MapRegister {
 /// Figure of RFC 9301 5.6; in RFC 6830 6.1.6 only P and M have a meaning.
 pub(crate) mod field {
     use super::Bits;
-    pub(crate) const LEN: usize = 16;
+    pub(crate) const LEN: usize = super::signed::FIXED;
     pub(crate) const TYPE: Bits = Bits::new("Type", 0, 4);
     pub(crate) const PROXY_REPLY: Bits = Bits::new("P (proxy Map-Reply)", 4, 1);
     pub(crate) const SECURITY: Bits = Bits::new("S (security)", 5, 1);
@@ -99,15 +98,10 @@ impl MapRegister {
     /// When it is cut short, has octets left over, an unknown AFI or a mask-len longer than its EID.
     pub fn parse(buffer: &[u8]) -> Result<Self, DecodeError> {
         let fixed = MapRegisterPacket::new_checked(buffer)?;
-        let mut reader = message_reader("Map-Register", buffer, field::LEN - 4)?;
-        let reader = &mut reader;
-        let auth = Authentication::read(reader)?;
-        let records = MapRecord::read_all(reader, fixed.record_count(), RecordKind::Mapping)?;
-        let xtr_site_id = match fixed.has_ids() {
-            true => Some(XtrSiteId::read(reader)?),
-            false => None,
-        };
-        reader.finish("the last record")?;
+        let (auth, records, xtr_site_id) =
+            signed::read("Map-Register", buffer, fixed.record_count(), |_| {
+                fixed.has_ids()
+            })?;
         Ok(MapRegister {
             proxy_reply: fixed.proxy_reply(),
             security: fixed.security(),
@@ -126,14 +120,7 @@ impl MapRegister {
 
     /// Octets on the wire.
     pub fn buffer_len(&self) -> usize {
-        field::LEN - 4
-            + self.auth.buffer_len()
-            + self
-                .records
-                .iter()
-                .map(MapRecord::buffer_len)
-                .sum::<usize>()
-            + self.xtr_site_id.map_or(0, |_| XtrSiteId::LEN)
+        signed::length(&self.auth, &self.records, self.xtr_site_id.as_ref())
     }
 
     /// Writes the message into a buffer of exactly `buffer_len()` octets, whatever it held before.
@@ -141,8 +128,6 @@ impl MapRegister {
     /// # Panics
     /// When the buffer has another length, or a count does not fit its field.
     pub fn emit(&self, buffer: &mut [u8]) {
-        let mut writer = Writer::new(buffer);
-        // The last four octets of the fixed part are the authentication header, which writes itself.
         let mut header = [0; field::LEN];
         let mut fixed = MapRegisterPacket(&mut header);
         fixed.set_kind(3);
@@ -157,15 +142,8 @@ impl MapRegister {
         fixed.set_want_map_notify(self.want_map_notify);
         fixed.set_record_count(count_of(&self.records));
         fixed.set_nonce(self.nonce);
-        writer.put(&header[..field::LEN - 4]);
-        self.auth.write(&mut writer);
-        self.records
-            .iter()
-            .for_each(|record| record.write(&mut writer));
-        if let Some(ids) = &self.xtr_site_id {
-            ids.write(&mut writer);
-        }
-        writer.finish();
+        let ids = self.xtr_site_id.as_ref();
+        signed::write(buffer, &header, &self.auth, &self.records, ids);
     }
 
     impl_to_vec!();

@@ -31,6 +31,7 @@ pub mod map_register;
 pub mod map_reply;
 pub mod map_request;
 pub mod record;
+mod signed;
 
 pub use data::{DataHeader, DataPacket};
 pub use ecm::{Ecm, EcmInner, EcmPacket};
