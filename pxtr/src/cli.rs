@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use daemon::admin::Request;
 use daemon::{Failure, exit};
-use xtr::cli::{Place, Program, print, say};
+use xtr::cli::{ClearCommand, Place, Program, print, say};
 
 use crate::config;
 
@@ -69,12 +69,6 @@ impl Shown {
     }
 }
 
-#[derive(Debug, Subcommand)]
-enum ClearCommand {
-    /// Every learned map-cache entry; static ones stay.
-    MapCache,
-}
-
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -90,8 +84,8 @@ impl Cli {
                 let value = self.place.ask(PROGRAM, &Request::new(what.command()))?;
                 print(what.command(), value, *json)
             }
-            Some(Command::Clear(ClearCommand::MapCache)) => {
-                self.place.ask(PROGRAM, &Request::new("clear-map-cache"))?;
+            Some(Command::Clear(command)) => {
+                self.place.ask(PROGRAM, &command.request())?;
                 Ok(())
             }
         }

@@ -132,10 +132,14 @@ enum RlocCommand {
     },
 }
 
+/// What `clear` forgets.
 #[derive(Debug, Subcommand)]
-enum ClearCommand {
-    /// Every learned map-cache entry; static ones stay.
-    MapCache,
+pub enum ClearCommand {
+    /// Learned map-cache entries; static ones stay.
+    MapCache {
+        /// Only this one, such as 10.2.0.0/24 or [7]10.2.0.0/24; all if not given.
+        prefix: Option<String>,
+    },
 }
 
 /// Runs the program.
@@ -159,7 +163,7 @@ impl Cli {
             Some(Command::Lig(lig)) => return lig.run(&Loaded::read(self.place.config()?)?),
             Some(Command::Database(command)) => command.request()?,
             Some(Command::Rloc(command)) => command.request(),
-            Some(Command::Clear(ClearCommand::MapCache)) => Request::new("clear-map-cache"),
+            Some(Command::Clear(command)) => command.request(),
         };
         self.ask(&request)?;
         Ok(())
@@ -179,6 +183,18 @@ impl Cli {
             loaded.config.map_servers.len(),
             loaded.config.map_resolvers.len()
         ))
+    }
+}
+
+impl ClearCommand {
+    /// What the daemon is asked.
+    pub fn request(&self) -> Request {
+        let Self::MapCache { prefix } = self;
+        let request = Request::new("clear-map-cache");
+        match prefix {
+            Some(prefix) => request.with("prefix", prefix.as_str()),
+            None => request,
+        }
     }
 }
 

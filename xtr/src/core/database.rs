@@ -225,7 +225,13 @@ impl Core {
                 let missing = !named && !self.settings.is_own(*address);
                 missing.then(|| format!("expected a locator of the site, found {address}"))
             }
-            Change::ClearMapCache => None,
+            Change::ClearMapCache(None) => None,
+            Change::ClearMapCache(Some(prefix)) => {
+                let learned = self.cache.is_learned(prefix);
+                (!learned).then(|| {
+                    format!("expected a learned entry of the map-cache, found {prefix}: show map-cache lists them")
+                })
+            }
         }
     }
 
@@ -249,7 +255,7 @@ impl Core {
                 }
             }
             Change::Locator { address, up } => self.hold_locator(address, up),
-            Change::ClearMapCache => self.clear_map_cache(),
+            Change::ClearMapCache(prefix) => self.clear_map_cache(prefix),
         }
     }
 

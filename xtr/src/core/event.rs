@@ -62,8 +62,8 @@ pub enum Change {
         /// Down: R=0 for others.
         up: bool,
     },
-    /// Forgets what was learned about other sites; static entries stay.
-    ClearMapCache,
+    /// Forgets what was learned about other sites, or one entry of it; static entries stay.
+    ClearMapCache(Option<EidPrefix>),
 }
 
 /// A control message as it arrived.

@@ -74,6 +74,12 @@ impl MapCache {
     }
 
     /// Whether at most `limit` entries are learned when these prefixes are there too.
+    /// Whether this very prefix is there, and was not configured.
+    pub(super) fn is_learned(&self, prefix: &EidPrefix) -> bool {
+        let entry = self.entries.get(prefix);
+        entry.is_some_and(|entry| entry.origin != Origin::Static)
+    }
+
     pub(super) fn has_room_for(
         &self,
         prefixes: impl Iterator<Item = EidPrefix>,
@@ -322,13 +328,11 @@ impl Core {
         }
     }
 
-    pub(super) fn clear_map_cache(&mut self) {
-        let learned: Vec<EidPrefix> = self
-            .cache
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.origin != Origin::Static)
-            .map(|(prefix, _)| prefix)
+    pub(super) fn clear_map_cache(&mut self, only: Option<EidPrefix>) {
+        let all = self.cache.entries.iter().map(|(prefix, _)| prefix);
+        let learned: Vec<EidPrefix> = all
+            .filter(|prefix| only.is_none_or(|only| only == *prefix))
+            .filter(|prefix| self.cache.is_learned(prefix))
             .collect();
         self.log(format!("map-cache cleared: {} entries", learned.len()));
         for prefix in learned {
@@ -339,12 +343,7 @@ impl Core {
     /// A prefix became local: what was learned about exactly it, or about its parts, is history.
     pub(super) fn drop_cached(&mut self, prefix: &EidPrefix) {
         for inside in self.cache.entries.inside(prefix) {
-            let learned = self
-                .cache
-                .entries
-                .get(&inside)
-                .is_some_and(|entry| entry.origin != Origin::Static);
-            if learned {
+            if self.cache.is_learned(&inside) {
                 self.uninstall(&inside);
             }
         }

@@ -111,7 +111,10 @@ impl Order {
                     other => return Err(expected("`state` up or down", other)),
                 },
             },
-            "clear-map-cache" => Change::ClearMapCache,
+            "clear-map-cache" => Change::ClearMapCache(match request.text("prefix") {
+                Some(_) => Some(prefix(request, "prefix")?),
+                None => None,
+            }),
             _ => return Ok(None),
         }))
     }

@@ -214,9 +214,30 @@ fn locator_status_bits_take_a_locator_out_until_they_return() {
 }
 
 #[test]
+fn one_entry_of_the_map_cache_is_cleared_by_its_name() {
+    use crate::core::Change;
+    let mut bench = learned(probing());
+    let entries = |bench: &Bench| bench.core.show_map_cache(bench.now).len();
+    assert_eq!(entries(&bench), 1);
+    let other = Change::ClearMapCache(Some(prefix("203.0.113.0/25")));
+    assert!(
+        bench
+            .core
+            .refusal(&other)
+            .is_some_and(|text| text.contains("203.0.113.0/25"))
+    );
+    bench.event(Event::Change(other));
+    assert_eq!(entries(&bench), 1);
+    let this = Change::ClearMapCache(Some(prefix("203.0.113.0/24")));
+    assert_eq!(bench.core.refusal(&this), None);
+    bench.event(Event::Change(this));
+    assert_eq!(entries(&bench), 0);
+}
+
+#[test]
 fn locators_that_nobody_uses_are_not_probed() {
     let mut bench = learned(probing());
-    bench.event(Event::Change(crate::core::Change::ClearMapCache));
+    bench.event(Event::Change(crate::core::Change::ClearMapCache(None)));
     bench.sent();
     bench.at_s(100);
     assert!(bench.requests().is_empty());

@@ -183,7 +183,7 @@ fn step() -> impl Strategy<Value = Step> {
             address: ip(OWN),
             up
         }),
-        Just(Change::ClearMapCache),
+        prop::option::of(eid()).prop_map(Change::ClearMapCache),
     ];
     prop_oneof![
         3 => (0u64..90_000).prop_map(Step::Wait),
