@@ -37,11 +37,19 @@ struct Slot<V>(Option<(EidPrefix, V)>);
 struct Lengths {
     counts: BTreeMap<u8, usize>,
     present: Vec<u8>,
+    /// The length that most of them have, or had when there were more.
+    usual: Option<u8>,
 }
 
 impl Lengths {
     fn add(&mut self, length: u8) {
-        *self.counts.entry(length).or_default() += 1;
+        let count = self.counts.entry(length).or_default();
+        *count += 1;
+        let count = *count;
+        let most = self.usual.and_then(|usual| self.counts.get(&usual));
+        if most.is_none_or(|most| count > *most) {
+            self.usual = Some(length);
+        }
         self.note();
     }
 
@@ -203,9 +211,9 @@ impl<V> EidTable<V> {
         let mut hashes: [Option<Hash>; WARM] = [None; WARM];
         let mut touched = 0;
         for (hash, host) in hashes.iter_mut().zip(hosts) {
-            // Most tables have one length that most of their prefixes are of; with several, the guess is the longest.
-            let longest = self.lengths(host).present.first();
-            *hash = longest.map(|&length| self.index.hash(&shortened(host, length)));
+            // Most tables have one length that most of their prefixes are of: that is the guess.
+            let usual = self.lengths(host).usual;
+            *hash = usual.map(|length| self.index.hash(&shortened(host, length)));
             touched ^= hash.map_or(0, |hash| self.index.touch(hash));
         }
         std::hint::black_box(touched);
@@ -374,6 +382,26 @@ mod tests {
                 prefix(hole)
             );
         }
+    }
+
+    #[test]
+    fn what_is_warmed_is_what_most_prefixes_look_like() {
+        let mut some = table(&["10.0.0.0/8", "10.1.2.0/24", "10.1.3.0/24", "10.1.2.7/32"]);
+        let warmed = |table: &EidTable<()>| {
+            let mut count = 0;
+            table.warm(&[prefix("10.1.2.9/32"), prefix("10.9.9.9/32")], |()| {
+                count += 1
+            });
+            count
+        };
+        assert_eq!(warmed(&some), 1);
+        for gone in ["10.1.2.0/24", "10.1.3.0/24"] {
+            some.remove(&prefix(gone));
+        }
+        assert_eq!(warmed(&some), 0);
+        some.insert(&prefix("10.9.9.9/32"), ());
+        assert_eq!(warmed(&some), 1);
+        assert_eq!(warmed(&EidTable::default()), 0);
     }
 
     #[test]
