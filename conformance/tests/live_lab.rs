@@ -390,6 +390,34 @@ fn an_example_is_written_once() {
 }
 
 #[test]
+fn what_only_a_host_can_tell_is_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("host.yaml");
+    let write = |priority: &str, path: &str| {
+        let text = format!(
+            "format: 1\nname: host\nnodes:\n  a: {{kind: host, files: {{{path}: text}}}}\n  b:\n    kind: host\n    nftables: |\n      table inet t {{ chain c {{ type filter hook input priority {priority}; iif \"ab\" accept; }}; }}\nlinks:\n  ab: {{ends: {{a: {{}}, b: {{}}}}}}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+    };
+    let path = file.to_str().expect("a path");
+    write("0", "/run/note");
+    let found = json(&["check", "--json", path]);
+    assert_eq!(found[0]["fine"], true);
+    if found[0]["untried"].is_string() {
+        return;
+    }
+    write("nonsense", "/etc/there-is-no-such-file");
+    let output = lisplab(&["check", path]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("host.yaml:4:3: node `a`: writing /etc/there-is-no-such-file")
+            && said.contains("host.yaml:5:3: node `b`: nft refused its rules"),
+        "{said}"
+    );
+}
+
+#[test]
 fn schemas_and_completions_are_printed() {
     let schema: Value = serde_json::from_str(&expect(0, &["schema"])).expect("JSON");
     assert_eq!(schema["title"], "Topology");

@@ -37,7 +37,7 @@ pub mod topology;
 pub use capture::{Direction, Drops, Interface, Mark, Noise, Packet, Recording};
 pub use host::HostError;
 pub use inline::{Inline, LinkStatistics, PacketFate, Way};
-pub use lab::{Lab, LabError, LabOptions, Ping, PingError, Watch};
+pub use lab::{Lab, LabError, LabOptions, Ping, PingError, Rehearsal, Watch};
 pub use process::{Exit, NotSeen, Output, ProcessHandle, ProcessReport, Program};
 pub use sys::netns::Namespace;
 pub use topology::{Topology, TopologyError};

@@ -8,6 +8,7 @@ mod links;
 mod moving;
 mod ping;
 mod processes;
+mod rehearsal;
 mod sysctls;
 mod watch;
 
@@ -25,6 +26,7 @@ pub use error::LabError;
 use gauge::Gauge;
 pub use ping::{Ping, PingError};
 use processes::Processes;
+pub use rehearsal::Rehearsal;
 pub use watch::Watch;
 
 /// How a lab is made.
