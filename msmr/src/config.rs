@@ -436,3 +436,77 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../docs/msmr.md");
+
+    /// The configuration of the page.
+    fn example() -> &'static str {
+        let start = PAGE.find("```yaml\n").unwrap() + "```yaml\n".len();
+        &PAGE[start..start + PAGE[start..].find("```").unwrap()]
+    }
+
+    fn read(text: &str) -> Result<DaemonConfig, String> {
+        from_source(&Source::from_text("msmr.yaml", text)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_example_of_the_page_is_a_configuration() {
+        let read = read(example()).unwrap();
+        assert_eq!(read.core.sites.len(), 1);
+        assert_eq!(read.core.map_servers.len(), 1);
+        assert_eq!(read.core.sites[0].max_registrations, Some(1000));
+        // What it calls defaults are these.
+        let limits = format!("{:?}", read.core.limits);
+        assert_eq!(limits, format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        let site = |inside: &str| format!("sites: [{{name: a, {inside}}}]");
+        for unknown in [
+            "nothing: 1".to_owned(),
+            "limits: {nothing: 1}".to_owned(),
+            "aggregates: [{nothing: 1}]".to_owned(),
+            "map-servers: [{nothing: 1}]".to_owned(),
+            site("nothing: 1"),
+            site("keys: [{nothing: 1}]"),
+            site("keys: [{key: x}], eid-prefixes: [{nothing: 1}]"),
+        ] {
+            let error = read(&unknown).unwrap_err();
+            let expected = error.split(", found").next().unwrap();
+            let keys: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+            assert!(keys.len() > 1, "{error}");
+            for key in keys {
+                let shown = example().contains(&format!("{key}:"));
+                assert!(shown, "`{key}` of {unknown:?} is not in docs/msmr.md");
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        for (text, expected) in [
+            (
+                "limits: {nonces-per-key: 0}",
+                ":1:26: expected a number of 1 or more, found 0",
+            ),
+            (
+                "limits: {sites: 0}\nsites: [{name: a, keys: [{key: x}], eid-prefixes: []}]",
+                "at most 0 sites",
+            ),
+            ("edition: 9999", "6830"),
+            ("accept-mac: [short]", "truncated"),
+            (
+                "sites: [{name: '', keys: [], eid-prefixes: []}]",
+                "expected a name",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
