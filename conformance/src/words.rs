@@ -24,6 +24,11 @@ pub(crate) fn listed<T: Display>(values: impl IntoIterator<Item = T>) -> String 
     }
 }
 
+/// `yes` or `no`.
+pub(crate) fn yes(holds: bool) -> &'static str {
+    if holds { "yes" } else { "no" }
+}
+
 /// Octets in hexadecimal, two digits each.
 pub(crate) fn hex(octets: &[u8]) -> String {
     let texts: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
@@ -139,6 +144,7 @@ mod tests {
             (nonce(Some(254u64)), nonces(&[1, 255])),
             ("0xfe".into(), "0x1, 0xff".into())
         );
+        assert_eq!((yes(true), yes(false)), ("yes", "no"));
         assert_eq!(hex(&[0, 255]), "00 ff");
         assert_eq!(time(Duration::from_millis(1500)), "1500 ms");
         assert_eq!(time(Duration::from_secs(60)), "60 s");

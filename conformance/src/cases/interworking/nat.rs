@@ -10,6 +10,7 @@ use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
 use crate::sabotage::Sabotage;
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const TO_LEGACY: Req = Req::new("rfc6832-7.1-nat-nonlisp");
 const REVERSE: Req = Req::new("rfc6832-7.1-nat-reverse");
@@ -199,7 +200,7 @@ fn into_tunnels(trace: &Trace, findings: &mut Findings) {
                     && answered,
                 tunnel,
                 format!("inner source of {expected}, outer source {SITE}, and an answer inside"),
-                format!("{}; answered: {answered}", tunnel.summary()),
+                format!("{}; answered: {}", tunnel.summary(), words::yes(answered)),
             );
         }
     }
@@ -230,7 +231,7 @@ fn routable_as_they_are(trace: &Trace, findings: &mut Findings) {
             source == Some(ip(HOST_R)) && answered,
             *out,
             format!("source {HOST_R} as it was, and an answer"),
-            format!("{}; answered: {answered}", out.summary()),
+            format!("{}; answered: {}", out.summary(), words::yes(answered)),
         );
     }
 }

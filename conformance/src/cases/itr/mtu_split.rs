@@ -160,8 +160,10 @@ fn problem(whole: &[u8], identification: u16, halves: &[Half<'_>]) -> Option<Str
     }
     if first.offset != 0 || !first.more || second.more || second.offset != first.content.len() {
         return Some(format!(
-            "the second begins at {}, more follows: {}, {}",
-            second.offset, first.more, second.more
+            "the second begins at {}, MF = {} in the first and {} in the second",
+            second.offset,
+            u8::from(first.more),
+            u8::from(second.more)
         ));
     }
     // Offsets count in units of 8 octets.

@@ -15,6 +15,7 @@ use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
 use crate::sabotage::{Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
+use crate::words;
 
 const RECURSIVE: Req = Req::new("rfc6830-3-recursive-allowed");
 const AT_MOST_TWO: Req = Req::new("rfc6830-4-max-two-headers");
@@ -185,7 +186,10 @@ fn unaltered(trace: &Trace, findings: &mut Findings) {
             same && headers <= 2,
             [arrived, out],
             "the same packet but for its TTL, with no or one more LISP header",
-            format!("{headers} LISP headers, inside the same: {same}"),
+            format!(
+                "{headers} LISP headers, inside the same: {}",
+                words::yes(same)
+            ),
         );
     }
 }

@@ -405,7 +405,12 @@ fn smaller(trace: &Trace, findings: &mut Findings) {
             told.is_some() && after.is_none() && arrived.is_some(),
             &evidence,
             format!("{large} octets to {eid} refused from then on, {fits} arrive"),
-            format!("told: {}, arrived: {}", told.is_some(), arrived.is_some()),
+            format!(
+                "told: {}, nothing larger sent: {}, arrived: {}",
+                words::yes(told.is_some()),
+                words::yes(after.is_none()),
+                words::yes(arrived.is_some())
+            ),
         );
     }
 }
