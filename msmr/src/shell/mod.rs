@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     config_path: PathBuf,
     fixed: Fixed,
+    /// Held from reading the file until it counts, so that the one that was read last counts last.
+    reloading: Mutex<()>,
 }
 
 /// What is only read at the start.
@@ -61,6 +63,10 @@ impl Shared {
 
     /// Reads the configuration file again; a broken one changes nothing.
     pub(crate) fn reload(&self) -> Result<String, String> {
+        let _one_after_the_other = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let config = config::load(&self.config_path).map_err(|error| error.to_string())?;
         let note = match Fixed::from(&config) == self.fixed {
             true => "",
@@ -72,6 +78,24 @@ impl Shared {
         let mut core = self.core();
         core.configure(now, config.core);
         Ok(format!("{} sites configured{note}", core.site_count()))
+    }
+
+    fn reload_and_say(&self) {
+        match self.reload() {
+            Ok(done) => tracing::info!("configuration read again: {done}"),
+            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+        }
+    }
+}
+
+/// Reads the configuration file again while packets are served: a large one takes seconds.
+fn reload_aside(shared: &Arc<Shared>) {
+    let of_thread = shared.clone();
+    let started = std::thread::Builder::new()
+        .name("reload".into())
+        .spawn(move || of_thread.reload_and_say());
+    if started.is_err() {
+        shared.reload_and_say();
     }
 }
 
@@ -104,6 +128,7 @@ pub fn run(config_path: &Path) -> Result<(), Failure> {
         clock,
         config_path: config_path.to_path_buf(),
         fixed,
+        reloading: Mutex::new(()),
     });
     let of_admin = shared.clone();
     let server = daemon::admin::Server::start(&admin_socket, move |request| {
@@ -117,7 +142,7 @@ pub fn run(config_path: &Path) -> Result<(), Failure> {
 }
 
 fn serve(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     sockets: &mut Sockets,
     signals: &Signals,
     mut state: Option<&mut StateDir>,
@@ -128,10 +153,7 @@ fn serve(
         wait(shared, sockets, signals, state.as_deref())?;
         match signals.try_next() {
             Ok(Some(Request::Stop)) => return Ok(()),
-            Ok(Some(Request::Reload)) => match shared.reload() {
-                Ok(done) => tracing::info!("configuration read again: {done}"),
-                Err(error) => tracing::error!("the configuration stays as it was: {error}"),
-            },
+            Ok(Some(Request::Reload)) => reload_aside(shared),
             Ok(None) => {}
             Err(error) => return Err(Failure::host("reading signals", error)),
         }
