@@ -1,5 +1,5 @@
 # Builds a network with munet: JSON on standard input; says "up MILLISECONDS" and waits for the end of its input.
-import argparse, asyncio, json, logging, os, sys, time
+import argparse, asyncio, json, logging, os, sys, tempfile, time
 
 from munet import base, parser
 from munet.args import add_launch_args
@@ -8,26 +8,34 @@ from munet.compat import PytestConfig
 logging.disable(logging.CRITICAL)
 
 # munet asks `pgrep` for the child of an `nsenter` that it has just started. On few processors that has not forked yet, and
-# munet gives up: the question is put again until there is an answer.
+# munet gives up: it is asked once there is a child. One that ends without any is munet's to report.
 ask = base.Commander.cmd_raises
 
 
-def ask_until_answered(self, cmd, *args, **kwargs):
-    patience = time.monotonic() + 5
+def has_ended(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def ask_when_forked(self, cmd, *args, **kwargs):
+    asks = isinstance(cmd, list) and os.path.basename(cmd[0]) == "pgrep"
     while True:
+        ended = asks and has_ended(cmd[-1])
         try:
             return ask(self, cmd, *args, **kwargs)
         except base.CalledProcessError:
-            asks = isinstance(cmd, list) and "pgrep" in os.path.basename(cmd[0])
-            if not asks or time.monotonic() > patience:
+            if not asks or ended:
                 raise
+            os.sched_yield()
 
 
-base.Commander.cmd_raises = ask_until_answered
+base.Commander.cmd_raises = ask_when_forked
 network = json.loads(sys.stdin.readline())
-rundir = "/tmp/munet"
+rundir = tempfile.mkdtemp(prefix="munet-")
 os.environ["MUNET_RUNDIR"] = rundir
-os.makedirs(rundir, exist_ok=True)
 arguments = argparse.ArgumentParser()
 add_launch_args(arguments.add_argument)
 arguments = arguments.parse_args([])

@@ -155,9 +155,9 @@ fn script(program: &str, topology: &Topology, install: &str) -> Result<Built, St
     // SAFETY: one system call, which allocates nothing that outlives it.
     unsafe { command.pre_exec(prepare) };
     unshare(CloneFlags::CLONE_NEWPID).map_err(|error| format!("a PID namespace: {error}"))?;
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("python3: {error}"))?;
+    let mut child = command.spawn().map_err(|error| {
+        format!("python3 cannot be started: {error}; install Python 3, then: {install}")
+    })?;
     let mut input = child.stdin.take();
     let mut said = String::new();
     let sent = input
