@@ -73,7 +73,8 @@ fn outer(trace: &Trace, findings: &mut Findings) {
     let both = || data().filter_map(|packet| Some((packet, packet.ip()?, packet.data()?.1)));
     let compare = |findings: &mut Findings, requirement, what: &str, field: fn(&Ip) -> u8| {
         let compared = both().filter(|(_, outer, inner)| {
-            requirement != TTL_COPY || !is_traceroute_across(trace, outer, inner)
+            let across = requirement == TTL_COPY && is_traceroute_across(trace, outer, inner);
+            !across && !may_be_of_the_way(trace, requirement, outer, inner)
         });
         every(
             findings,
@@ -94,6 +95,15 @@ fn outer(trace: &Trace, findings: &mut Findings) {
     });
     compare(findings, TOS_COPY, "outer DSCP as the inner DSCP", Ip::dscp);
     compare(findings, ECN_COPY, "outer ECN as the inner ECN", Ip::ecn);
+}
+
+/// In a capture from elsewhere nobody knows how many routers a packet has passed: each takes one from the outer TTL, and a
+/// congested one marks the outer header (RFC 3168 5). What they may have done is not laid at the ITR's door.
+fn may_be_of_the_way(trace: &Trace, requirement: Req, outer: &Ip, inner: &Ip) -> bool {
+    const CONGESTED: u8 = 3;
+    trace.topology.is_none()
+        && ((requirement == TTL_COPY && outer.ttl < inner.ttl)
+            || (requirement == ECN_COPY && outer.ecn() == CONGESTED && inner.ecn() != 0))
 }
 
 /// A traceroute packet over a core of the other family, to which the inner TTL is not copied (RFC 6830 9.3).
@@ -258,4 +268,65 @@ fn is_inner_of(packet: &Seen, data: &Seen) -> bool {
 fn tail(ip: &Ip) -> &[u8] {
     let header = if ip.source.is_ipv4() { 20 } else { 40 };
     ip.bytes.get(header..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use harness::capture::{Direction, Interface, Packet};
+
+    use super::*;
+    use crate::verdict::Verdict;
+
+    /// An IPv4 data packet that is captured somewhere on its way.
+    fn verdict(requirement: Req, outer: (u8, u8), inner: (u8, u8)) -> Option<Verdict> {
+        let (outer_ttl, outer_tos) = outer;
+        let (inner_ttl, inner_tos) = inner;
+        let header = |tos: u8, ttl: u8, length: u8, protocol: u8| {
+            let addresses = [192, 0, 2, 1, 192, 0, 2, 2];
+            let mut header = vec![0x45, tos, 0, length, 0, 0, 0, 0, ttl, protocol, 0, 0];
+            header.extend(addresses);
+            let sum = header
+                .chunks(2)
+                .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+                .sum::<u32>();
+            let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            header
+        };
+        let mut octets = header(outer_tos, outer_ttl, 56, 17);
+        octets.extend([0xf0, 0xb1, 0x10, 0xf5, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        octets.extend(header(inner_tos, inner_ttl, 20, 59));
+        let packet = Packet {
+            number: 1,
+            time_ns: 0,
+            interface: Arc::new(Interface {
+                name: "elsewhere".to_owned(),
+                link: "elsewhere".to_owned(),
+                near: String::new(),
+                far: String::new(),
+                link_type: 101,
+            }),
+            direction: Direction::Unknown,
+            original_len: octets.len() as u32,
+            data: octets.into(),
+            comments: Vec::new(),
+        };
+        let trace = Trace::from_packets(vec![packet], Edition::Rfc6830);
+        let found = crate::judging::judge_foreign(&trace, false);
+        let found = found.iter().find(|found| found.id == requirement.id());
+        found.map(|found| found.verdict)
+    }
+
+    #[test]
+    fn what_routers_may_have_done_is_not_judged_in_a_capture_from_elsewhere() {
+        assert_eq!(verdict(TTL_COPY, (63, 0), (63, 0)), Some(Verdict::Pass));
+        assert_eq!(verdict(TTL_COPY, (61, 0), (63, 0)), None);
+        assert_eq!(verdict(TTL_COPY, (64, 0), (63, 0)), Some(Verdict::Warn));
+        assert_eq!(verdict(ECN_COPY, (63, 2), (63, 2)), Some(Verdict::Pass));
+        assert_eq!(verdict(ECN_COPY, (63, 3), (63, 2)), None);
+        assert_eq!(verdict(ECN_COPY, (63, 3), (63, 0)), Some(Verdict::Fail));
+        assert_eq!(verdict(ECN_COPY, (63, 0), (63, 2)), Some(Verdict::Fail));
+    }
 }

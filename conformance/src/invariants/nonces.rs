@@ -33,6 +33,9 @@ fn random(trace: &Trace, findings: &mut Findings) {
     {
         by_sender.entry(packet.source()).or_default().push(packet);
     }
+    if trace.topology.is_none() {
+        by_sender.values_mut().for_each(once_each);
+    }
     for packets in by_sender.values() {
         let nonces: Vec<u64> = packets
             .iter()
@@ -81,6 +84,25 @@ fn random(trace: &Trace, findings: &mut Findings) {
             );
         }
     }
+}
+
+/// A capture from elsewhere may show one packet several times, where it was taken at several places: the same message again
+/// is taken for the same packet.
+fn once_each(packets: &mut Vec<&Seen>) {
+    let mut by_nonce: HashMap<u64, Vec<&Seen>> = HashMap::new();
+    packets.retain(|packet| {
+        let Some(request) = packet.map_request() else {
+            return true;
+        };
+        let before = by_nonce.entry(request.nonce).or_default();
+        let again = before
+            .iter()
+            .any(|before| before.map_request() == Some(request));
+        if !again {
+            before.push(packet);
+        }
+        !again
+    });
 }
 
 fn echoed(trace: &Trace, findings: &mut Findings) {
