@@ -28,7 +28,7 @@ use serde::Serialize;
 use expiry::Expiries;
 use limit::{ReplyLimit, SourceLimit};
 use nonces::Nonces;
-use notify::Pending;
+use notify::Pendings;
 use registration::Registration;
 use site::{Config, Sites};
 pub use stored::{HEADER as STATE_HEADER, StateError};
@@ -265,7 +265,7 @@ pub struct Core {
     sources: SourceLimit,
     replies: ReplyLimit<(IpAddr, EidPrefix)>,
     nonces: Nonces,
-    pending: Vec<Pending>,
+    pending: Pendings,
     counters: Counters<Event>,
     logged: Limiter<Event>,
     told: Limiter<&'static str>,
@@ -290,7 +290,7 @@ impl Core {
             any_denied: false,
             expiries: Expiries::default(),
             nonces: Nonces::default(),
-            pending: Vec::new(),
+            pending: Pendings::default(),
             counters: Counters::default(),
             logged: Limiter::default(),
             told: Limiter::default(),
@@ -341,7 +341,7 @@ impl Core {
     /// When [`Core::timer`] wants to be called, if at all.
     pub fn next_timer(&self) -> Option<Time> {
         let expiry = self.expiries.next();
-        let retry = self.pending.iter().map(|pending| pending.next).min();
+        let retry = self.pending.next();
         expiry.into_iter().chain(retry).min()
     }
 

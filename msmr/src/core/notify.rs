@@ -1,6 +1,8 @@
 //! Unsolicited Map-Notifies: the ETRs that an EID moved away from are told where it is now (eid-mobility 4.2.3), again until
 //! they acknowledge (RFC 9301 5.7).
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +25,43 @@ const TRANSMISSIONS: u32 = 7;
 /// Map-Notifies that wait for their acknowledgement at once; more are sent once and forgotten.
 const MAX_PENDING: usize = 10_000;
 
+/// Map-Notifies that wait for their acknowledgement, by nonce, so that thousands of them (a mass move) make neither an
+/// acknowledgement nor an invented one dear.
+#[derive(Debug, Default)]
+pub(super) struct Pendings {
+    by_nonce: HashMap<u64, Pending>,
+    /// When to look at which; those that were acknowledged meanwhile are passed over.
+    due: BinaryHeap<Reverse<(Time, u64)>>,
+}
+
+impl Pendings {
+    /// When the next one is to be sent again, or was before it was acknowledged.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.due.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn has_room(&self) -> bool {
+        // Those that were acknowledged are passed over within half a minute.
+        self.by_nonce.len() < MAX_PENDING && self.due.len() < 8 * MAX_PENDING
+    }
+
+    fn add(&mut self, at: Time, nonce: u64, pending: Pending) {
+        self.by_nonce.insert(nonce, pending);
+        self.due.push(Reverse((at, nonce)));
+    }
+
+    /// The next one that is due: when it was to be sent, and its nonce.
+    fn take(&mut self, now: Time) -> Option<(Time, u64)> {
+        self.next().filter(|at| *at <= now)?;
+        self.due.pop().map(|Reverse(due)| due)
+    }
+}
+
 /// A Map-Notify that waits for its acknowledgement.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) next: Time,
+struct Pending {
     sent: u32,
     interval: Duration,
-    nonce: u64,
     key: KeyOf,
     transmit: Transmit,
 }
@@ -110,48 +142,48 @@ impl Core {
         self.counters.count(Event::MapNotifies);
         out.push(transmit.clone());
         // RFC 6830 has no acknowledgement to wait for.
-        if self.config.edition == Edition::Rfc9300 && self.pending.len() < MAX_PENDING {
-            self.pending.push(Pending {
-                next: now + INTERVAL,
+        if self.config.edition == Edition::Rfc9300 && self.pending.has_room() {
+            let pending = Pending {
                 sent: 1,
                 interval: INTERVAL,
-                nonce,
                 key: KeyOf(key.clone()),
                 transmit,
-            });
+            };
+            self.pending.add(now + INTERVAL, nonce, pending);
         }
     }
 
     pub(super) fn retransmit_notifies(&mut self, now: Time, out: &mut Vec<Transmit>) {
-        for pending in self
-            .pending
-            .iter_mut()
-            .filter(|pending| pending.next <= now)
-        {
-            if pending.sent < TRANSMISSIONS {
-                out.push(pending.transmit.clone());
-                self.counters.count(Event::MapNotifies);
-            }
+        while let Some((at, nonce)) = self.pending.take(now) {
+            let Some(pending) = self.pending.by_nonce.get_mut(&nonce) else {
+                continue;
+            };
+            out.push(pending.transmit.clone());
+            self.counters.count(Event::MapNotifies);
             pending.sent += 1;
+            if pending.sent >= TRANSMISSIONS {
+                self.pending.by_nonce.remove(&nonce);
+                continue;
+            }
             if pending.sent >= STEADY {
                 pending.interval *= 2;
             }
-            pending.next += pending.interval;
+            let next = at + pending.interval;
+            self.pending.due.push(Reverse((next, nonce)));
         }
-        self.pending.retain(|pending| pending.sent < TRANSMISSIONS);
     }
 
     pub(super) fn map_notify_ack(&mut self, now: Time, datagram: Datagram<'_>) {
-        let acknowledged = MapNotifyAck::parse(datagram.payload).ok().and_then(|ack| {
-            self.pending.iter().position(|pending| {
-                pending.nonce == ack.0.nonce
-                    && pending.transmit.to.ip() == datagram.source.ip()
+        let nonce = MapNotifyAck::parse(datagram.payload).map(|ack| ack.0.nonce);
+        let acknowledged = nonce.ok().filter(|nonce| {
+            self.pending.by_nonce.get(nonce).is_some_and(|pending| {
+                pending.transmit.to.ip() == datagram.source.ip()
                     && verify(datagram.payload, &pending.key.0, &[]).is_ok()
             })
         });
         match acknowledged {
-            Some(index) => {
-                self.pending.swap_remove(index);
+            Some(nonce) => {
+                self.pending.by_nonce.remove(&nonce);
                 self.counters.count(Event::MapNotifyAcks);
             }
             None => self.refuse(now, Event::UnexpectedAck, datagram.source),
