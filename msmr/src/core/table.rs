@@ -149,10 +149,11 @@ impl<V> EidTable<V> {
     /// Everything inside `prefix` (it included), in order.
     pub(crate) fn inside(&self, prefix: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &V)> + '_ {
         let prefix = *prefix;
-        // A host has nothing inside but itself, and whoever asks for it has just looked at it.
-        let host = prefix.prefix.prefix_len() == prefix.prefix.max_prefix_len();
-        let alone = host.then(|| self.get(&prefix)).flatten();
-        let several = (!host).then(|| {
+        // Where nothing is longer there is nothing inside, and whoever asks has just looked at the prefix itself.
+        let longest = self.lengths(&prefix).present.first();
+        let single = longest.is_none_or(|longest| *longest <= prefix.prefix.prefix_len());
+        let alone = single.then(|| self.get(&prefix)).flatten();
+        let several = (!single).then(|| {
             self.order
                 .range(prefix..)
                 .take_while(move |(found, _)| prefix.covers(found))
