@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
 /// Path in the checkout, and text.
@@ -77,10 +78,9 @@ fn name() -> String {
     format!("lisplab-data-{}-{digest}", nix::unistd::geteuid())
 }
 
-/// Unpacks into `wanted`, whole or not at all: other processes may do the same at the same time. If that is somebody else's,
-/// into a folder of this process.
+/// Unpacks into `wanted`, whole or not at all: other processes may do the same at the same time, and what one leaves that is
+/// killed, the next one completes. If `wanted` is somebody else's, it stays in the folder beside it.
 fn unpack(wanted: &Path) -> io::Result<PathBuf> {
-    let own = wanted.with_extension(std::process::id().to_string());
     let ours = |folder: &Path| {
         fs::symlink_metadata(folder)
             .is_ok_and(|found| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw())
@@ -88,22 +88,33 @@ fn unpack(wanted: &Path) -> io::Result<PathBuf> {
     if ours(wanted) {
         return Ok(wanted.to_owned());
     }
-    fs::DirBuilder::new().mode(0o700).create(&own)?;
+    let new = wanted.with_extension("new");
+    match fs::DirBuilder::new().mode(0o700).create(&new) {
+        Err(error) if !ours(&new) => return Err(error),
+        _ => {}
+    }
+    let _lock =
+        Flock::lock(fs::File::open(&new)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    if ours(wanted) {
+        // Whoever had the lock has done it. If this folder came after that, it is empty.
+        let _ = fs::remove_dir(&new);
+        return Ok(wanted.to_owned());
+    }
     for (path, text) in CARRIED {
-        let path = own.join(path);
+        let path = new.join(path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
+        // Where the folder stays here, others may be reading.
+        if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+            continue;
+        }
         fs::write(path, text)?;
     }
-    if fs::rename(&own, wanted).is_ok() {
+    if fs::rename(&new, wanted).is_ok() {
         return Ok(wanted.to_owned());
     }
-    if ours(wanted) {
-        fs::remove_dir_all(&own)?;
-        return Ok(wanted.to_owned());
-    }
-    Ok(own)
+    Ok(new)
 }
 
 #[cfg(test)]
@@ -129,6 +140,29 @@ mod tests {
                 fs::read(checkout().unwrap().join(name)).unwrap()
             );
         }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = folder.path().join("data");
+        let half = folder.path().join("data.new/topologies");
+        fs::create_dir_all(&half).unwrap();
+        fs::write(half.join("two-sites.yaml"), "format").unwrap();
+        let unpacked: Vec<PathBuf> = std::thread::scope(|scope| {
+            let wanted = &wanted;
+            let all = [(); 4].map(|()| scope.spawn(move || unpack(wanted).unwrap()));
+            all.map(|one| one.join().unwrap()).to_vec()
+        });
+        assert!(
+            unpacked.iter().all(|folder| *folder == wanted),
+            "{unpacked:?}"
+        );
+        assert_eq!(
+            fs::read(wanted.join("topologies/two-sites.yaml")).unwrap(),
+            fs::read(checkout().unwrap().join("topologies/two-sites.yaml")).unwrap()
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
