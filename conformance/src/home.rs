@@ -81,20 +81,29 @@ fn name() -> String {
 /// Unpacks into `wanted`, whole or not at all: other processes may do the same at the same time, and what one leaves that is
 /// killed, the next one completes. If `wanted` is somebody else's, it stays in the folder beside it.
 fn unpack(wanted: &Path) -> io::Result<PathBuf> {
-    let ours = |folder: &Path| {
-        fs::symlink_metadata(folder)
-            .is_ok_and(|found| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw())
-    };
-    if ours(wanted) {
-        return Ok(wanted.to_owned());
-    }
+    let is_ours =
+        |found: &fs::Metadata| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw();
+    let ours = |folder: &Path| fs::symlink_metadata(folder).is_ok_and(|found| is_ours(&found));
     let new = wanted.with_extension("new");
-    match fs::DirBuilder::new().mode(0o700).create(&new) {
-        Err(error) if !ours(&new) => return Err(error),
-        _ => {}
-    }
-    let _lock =
-        Flock::lock(fs::File::open(&new)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    let folder = loop {
+        if ours(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        match fs::DirBuilder::new().mode(0o700).create(&new) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        match fs::symlink_metadata(&new) {
+            Ok(found) if !is_ours(&found) => return Err(io::ErrorKind::PermissionDenied.into()),
+            _ => {}
+        }
+        match fs::File::open(&new) {
+            // It has got its name just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            folder => break folder?,
+        }
+    };
+    let _lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     if ours(wanted) {
         // Whoever had the lock has done it. If this folder came after that, it is empty.
         let _ = fs::remove_dir(&new);
