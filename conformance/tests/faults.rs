@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use conformance::implementation::Implementation;
+use conformance::suite;
 use harness::testing::{self, Needs, Test};
+use libtest_mimic::Arguments;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -37,6 +40,11 @@ const MARK: &str = "LISPLAB_TEST_MARK";
 
 fn main() -> ExitCode {
     let Ok(part) = std::env::var(PART) else {
+        if !Arguments::from_args().list {
+            // Otherwise each victim would begin with cargo, which goes on when that is killed.
+            let ours = Implementation::load("lisplab").unwrap_or_else(|error| panic!("{error}"));
+            suite::build(&ours).unwrap_or_else(|problem| panic!("{problem}"));
+        }
         return testing::main(TESTS, Needs::LabsWithTun);
     };
     let warden = Warden::enter();
