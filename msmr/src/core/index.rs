@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use ipnet::IpNet;
 use lisp::EidPrefix;
 
+use crate::memory::fetch;
+
 /// Words at the start; always a power of two.
 const SMALLEST: usize = 16;
 
@@ -60,9 +62,9 @@ impl Index {
         self.with_hash(hash).next()
     }
 
-    /// Reads the word at which a search starts.
-    pub(super) fn touch(&self, hash: Hash) -> u64 {
-        self.words[self.home(hash)]
+    /// Fetches the word at which a search starts.
+    pub(super) fn fetch(&self, hash: Hash) {
+        fetch(&self.words[self.home(hash)]);
     }
 
     /// Puts in a slot that is not there yet.

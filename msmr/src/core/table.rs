@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lisp::EidPrefix;
 
 use super::index::{Hash, Index};
+use crate::memory::fetch;
 
 /// Slots that are allocated together. They never move, so that a table grows without pauses.
 const CHUNK: usize = 8192;
@@ -203,23 +204,31 @@ impl<V> EidTable<V> {
         shortened(&host, low)
     }
 
-    /// Gets what handling questions for these EIDs will read into the processor's caches, and calls `visit` with each value
-    /// that was found. It changes nothing but time.
+    /// Fetches what handling questions for these EIDs will read into the processor's caches, and calls `visit` with each
+    /// value that was found. It changes nothing but time.
     ///
     /// A large table is in no cache, and one question after the other would wait for each place in turn. Here no question
-    /// waits for another: all places of one kind are read before any of the next kind is needed.
+    /// waits for another: all places of one kind are fetched before any of the next kind is needed.
     pub(crate) fn warm<'a>(&'a self, hosts: &[EidPrefix], mut visit: impl FnMut(&'a V)) {
         let mut hashes: [Option<Hash>; WARM] = [None; WARM];
-        let mut touched = 0;
         for (hash, host) in hashes.iter_mut().zip(hosts) {
             // Most tables have one length that most of their prefixes are of: that is the guess.
             let usual = self.lengths(host).usual;
             *hash = usual.map(|length| self.index.hash(&shortened(host, length)));
-            touched ^= hash.map_or(0, |hash| self.index.touch(hash));
+            if let Some(hash) = hash {
+                self.index.fetch(*hash);
+            }
         }
-        std::hint::black_box(touched);
-        for hash in hashes.iter().flatten() {
-            if let Some(value) = self.index.guess(*hash).and_then(|n| self.value(n)) {
+        let mut slots = [None; WARM];
+        for (slot, hash) in slots.iter_mut().zip(hashes) {
+            let number = hash.and_then(|hash| self.index.guess(hash));
+            *slot = number.and_then(|number| self.slot(number));
+            if let Some(slot) = slot {
+                fetch(*slot);
+            }
+        }
+        for Slot(held) in slots.into_iter().flatten() {
+            if let Some((_, value)) = held {
                 visit(value);
             }
         }

@@ -1,17 +1,17 @@
 //! Getting the table's memory near before it is needed.
 //!
 //! A large table does not fit into the processor's caches, and one message after the other would wait for a dozen memory
-//! accesses in a row. Reading what a whole batch will need, step by step for all of it, lets these accesses overlap.
+//! accesses in a row. Fetching what a whole batch will need, step by step for all of it, lets these accesses overlap.
 
-use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lisp::EidPrefix;
 use lisp::ip::{IPV6_HEADER_LEN, UDP_HEADER_LEN};
-use lisp::wire::{EcmPacket, Locator, MapRegisterPacket, MapRequestPacket};
+use lisp::wire::{EcmPacket, MapRegisterPacket, MapRequestPacket};
 
 use super::Core;
 use super::table::WARM;
+use crate::memory::fetch;
 
 /// Instance ID and address.
 type Eid = (u32, IpAddr);
@@ -20,7 +20,7 @@ type Eid = (u32, IpAddr);
 const SMALL: usize = 2000;
 
 impl Core {
-    /// Reads what the handling of these payloads will read. It changes nothing but time.
+    /// Fetches what the handling of these payloads will read. It changes nothing but time.
     pub fn warm<'a>(&self, payloads: impl Iterator<Item = &'a [u8]>) {
         if self.registrations < SMALL {
             return;
@@ -33,27 +33,14 @@ impl Core {
             count += 1;
         }
         let hosts = &hosts[..count];
-        let mut locators: [Option<&Locator>; WARM] = [None; WARM];
-        let mut kept = locators.iter_mut();
         self.known.warm(hosts, |known| {
-            let etr = known
-                .registration
-                .as_ref()
-                .and_then(|registration| registration.etrs.last());
-            if let (Some(etr), Some(place)) = (etr, kept.next()) {
-                // A slot takes several cache lines: these fields lie on different ones.
-                black_box(
-                    etr.nonce ^ u64::from(etr.ttl) ^ etr.key ^ u64::from(etr.source.is_ipv4()),
-                );
-                *place = etr.locators.first();
+            let registration = known.registration.as_ref();
+            if let Some(etr) = registration.and_then(|registration| registration.etrs.last()) {
+                fetch(&etr.locators[..etr.locators.len().min(2)]);
             }
         });
-        let priorities = locators.iter().flatten().map(|locator| locator.priority);
-        black_box(priorities.fold(0, |sum, priority| sum ^ priority));
         if self.sites.len() >= SMALL {
-            self.permitted.warm(hosts, |permitted| {
-                black_box(permitted.site);
-            });
+            self.permitted.warm(hosts, |_| {});
         }
     }
 }
