@@ -106,8 +106,11 @@ impl Warden {
 
     /// A command whose processes carry a mark.
     fn lisplab(&self, mark: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lisplab"));
+        // Whoever started the tests may have made them deaf to SIGHUP (nohup does), and lisplab stays deaf then.
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=HUP")
+            .arg(env!("CARGO_BIN_EXE_lisplab"))
             .args(arguments)
             .env_remove(PART)
             .env(MARK, mark)
