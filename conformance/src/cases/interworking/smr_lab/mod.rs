@@ -281,7 +281,7 @@ fn settles(drive: &Drive<'_>, family: Family) -> Result<(), Stop> {
 }
 
 /// Pings until the sender has a mapping again - by an SMR, or when its negative entry ends after a minute - and then
-/// until one is answered.
+/// until it is in use: one is answered, and one left for xTR 1. Over a PETR an answer alone does not tell.
 fn recovers(drive: &Drive<'_>, up: u64) -> Result<(), Stop> {
     let short = Duration::from_millis(250);
     for family in FAMILIES {
@@ -299,9 +299,23 @@ fn recovers(drive: &Drive<'_>, up: u64) -> Result<(), Stop> {
             || ping().map(drop),
             |packet| family.is_answer(packet, true),
         )?;
+        let begin = drive.now_ns();
         for _ in 0..20 {
-            if ping()? {
-                break;
+            if !ping()? {
+                continue;
+            }
+            let what = "an echo request out of xtr-2 to xtr-1";
+            let tunnelled = drive.wait_for(begin, what, Duration::from_millis(50), |packet| {
+                packet.sender() == Some("xtr-2")
+                    && packet.destination() == Some(ip(SITE_1))
+                    && family
+                        .recovery()
+                        .any(|sent| Ping::Request(sent).is_in(packet))
+            });
+            match tunnelled {
+                Err(Stop::NotSeen(_)) => {}
+                Err(stop) => return Err(stop),
+                Ok(_) => break,
             }
         }
     }
