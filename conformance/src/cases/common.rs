@@ -213,19 +213,22 @@ pub(crate) fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> Vec
 }
 
 /// A sabotage of control messages that the victim sends. `change` says whether it changed anything.
-pub(crate) fn outgoing(change: fn(&mut ControlMessage) -> bool) -> Tamper {
+pub(crate) fn outgoing(change: impl Fn(&mut ControlMessage) -> bool + Send + 'static) -> Tamper {
     on_control(Way::FromVictim, change)
 }
 
 /// A sabotage of control messages that the victim gets.
-pub(crate) fn incoming(change: fn(&mut ControlMessage) -> bool) -> Tamper {
+pub(crate) fn incoming(change: impl Fn(&mut ControlMessage) -> bool + Send + 'static) -> Tamper {
     on_control(Way::ToVictim, change)
 }
 
-fn on_control(tampered: Way, change: fn(&mut ControlMessage) -> bool) -> Tamper {
+fn on_control(
+    tampered: Way,
+    change: impl Fn(&mut ControlMessage) -> bool + Send + 'static,
+) -> Tamper {
     Box::new(move |way, frame| {
         if way == tampered {
-            frame.edit_control(change);
+            frame.edit_control(&change);
         }
         PacketFate::Forward
     })
@@ -254,7 +257,7 @@ pub(crate) fn lose_incoming(which: fn(&Frame<'_>) -> bool) -> Tamper {
 }
 
 /// A sabotage that changes anything that the victim sends.
-pub(crate) fn edit_outgoing(change: fn(&mut Frame<'_>)) -> Tamper {
+pub(crate) fn edit_outgoing(change: impl Fn(&mut Frame<'_>) + Send + 'static) -> Tamper {
     Box::new(move |way, frame| {
         if way == Way::FromVictim {
             change(frame);
@@ -273,6 +276,28 @@ pub(crate) fn edit_incoming(change: fn(&mut Frame<'_>)) -> Tamper {
     })
 }
 
+/// A sabotage that changes the Map-Requests that the victim sends.
+pub(crate) fn requests(change: fn(&mut MapRequest)) -> Tamper {
+    outgoing(move |message| match message {
+        ControlMessage::MapRequest(request) => {
+            change(request);
+            true
+        }
+        _ => false,
+    })
+}
+
+/// A sabotage that changes the Map-Replies that the victim sends.
+pub(crate) fn replies(change: impl Fn(&mut MapReply) + Send + 'static) -> Tamper {
+    outgoing(move |message| match message {
+        ControlMessage::MapReply(reply) => {
+            change(reply);
+            true
+        }
+        _ => false,
+    })
+}
+
 /// A sabotage that takes what the victim sends out of its Encapsulated Control Messages.
 pub(crate) fn without_ecm() -> Tamper {
     edit_outgoing(|frame| {
@@ -288,33 +313,30 @@ pub(crate) fn without_ecm() -> Tamper {
 
 /// Changes source and destination inside the Encapsulated Control Messages that the victim sends.
 pub(crate) fn inner_addresses(change: fn(&mut IpAddr, &mut IpAddr)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_udp(|_, payload| {
-                let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(payload) else {
-                    return false;
-                };
-                let Ok(mut inner) = ecm.decode_inner() else {
-                    return false;
-                };
-                let family = inner.source.is_ipv4();
-                change(&mut inner.source, &mut inner.destination);
-                if inner.source.is_ipv4() != family || inner.destination.is_ipv4() != family {
-                    return false;
-                }
-                let ecm = Ecm::wrap(
-                    inner.source,
-                    inner.destination,
-                    inner.source_port,
-                    inner.destination_port,
-                    inner.ttl,
-                    &inner.message,
-                );
-                *payload = ControlMessage::Encapsulated(ecm).to_vec();
-                true
-            });
-        }
-        PacketFate::Forward
+    edit_outgoing(move |frame| {
+        frame.edit_udp(|_, payload| {
+            let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(payload) else {
+                return false;
+            };
+            let Ok(mut inner) = ecm.decode_inner() else {
+                return false;
+            };
+            let family = inner.source.is_ipv4();
+            change(&mut inner.source, &mut inner.destination);
+            if inner.source.is_ipv4() != family || inner.destination.is_ipv4() != family {
+                return false;
+            }
+            let ecm = Ecm::wrap(
+                inner.source,
+                inner.destination,
+                inner.source_port,
+                inner.destination_port,
+                inner.ttl,
+                &inner.message,
+            );
+            *payload = ControlMessage::Encapsulated(ecm).to_vec();
+            true
+        });
     })
 }
 

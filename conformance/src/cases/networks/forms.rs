@@ -3,13 +3,13 @@
 
 use std::net::Ipv4Addr;
 
-use harness::inline::{PacketFate, Way};
-use lisp::wire::{Action, ControlMessage, Ecm, Locator, MapRecord, MapReply, MapRequest};
+use lisp::wire::{Action, ControlMessage, Ecm, Locator, MapRecord};
 use lisp::{Address, CONTROL_PORT, EidPrefix};
 
 use crate::case::Case;
 use crate::cases::common::{
-    edit_outgoing, ip, key, lengthen_data, lose_outgoing, outgoing, reply, seconds,
+    edit_outgoing, ip, key, lengthen_data, lose_outgoing, outgoing, replies, reply, requests,
+    seconds,
 };
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
@@ -202,100 +202,56 @@ const fn of(
     }
 }
 
-fn on_message(change: impl Fn(&mut ControlMessage) -> bool + Send + 'static) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_control(&change);
-        }
-        PacketFate::Forward
-    })
-}
-
-fn requests(change: fn(&mut MapRequest)) -> Tamper {
-    on_message(move |message| match message {
-        ControlMessage::MapRequest(request) => {
-            change(request);
-            true
-        }
-        _ => false,
-    })
-}
-
-fn replies(change: fn(&mut MapReply)) -> Tamper {
-    on_message(move |message| match message {
-        ControlMessage::MapReply(reply) => {
-            change(reply);
-            true
-        }
-        _ => false,
-    })
-}
-
 /// Changes each record of Map-Replies.
 fn records(change: fn(&mut MapRecord)) -> Tamper {
-    on_message(move |message| match message {
-        ControlMessage::MapReply(reply) => {
-            reply.records.iter_mut().for_each(change);
-            true
-        }
-        _ => false,
-    })
+    replies(move |reply| reply.records.iter_mut().for_each(change))
 }
 
 /// Changes each locator of Map-Replies.
 fn locators(change: fn(&mut Locator)) -> Tamper {
-    on_message(move |message| match message {
-        ControlMessage::MapReply(reply) => {
-            let locators = reply.records.iter_mut().flat_map(|r| &mut r.locators);
-            locators.for_each(change);
-            true
-        }
-        _ => false,
+    replies(move |reply| {
+        let locators = reply.records.iter_mut().flat_map(|r| &mut r.locators);
+        locators.for_each(change);
     })
 }
 
 /// Changes each record of Map-Registers, and signs them again.
 fn registers(change: fn(&mut MapRecord)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_signed(&key("key-of-site-a"), |message| match message {
-                ControlMessage::MapRegister(register) => {
-                    let records = register.records.iter_mut();
-                    // A withdrawal has none.
-                    let with_locators = records.filter(|record| !record.locators.is_empty());
-                    with_locators.for_each(change);
-                    true
-                }
-                _ => false,
-            });
-        }
-        PacketFate::Forward
+    edit_outgoing(move |frame| {
+        frame.edit_signed(&key("key-of-site-a"), |message| match message {
+            ControlMessage::MapRegister(register) => {
+                let records = register.records.iter_mut();
+                // A withdrawal has none.
+                let with_locators = records.filter(|record| !record.locators.is_empty());
+                with_locators.for_each(change);
+                true
+            }
+            _ => false,
+        });
     })
 }
 
 /// Changes the octets of control messages.
 fn payload(change: fn(&mut Vec<u8>)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim && frame.control().is_some() {
+    edit_outgoing(move |frame| {
+        if frame.control().is_some() {
             frame.edit_udp(|_, octets| {
                 change(octets);
                 true
             });
         }
-        PacketFate::Forward
     })
 }
 
 /// Sends some messages from port 4342 to a port where nobody waits for them.
 fn from_4342(which: fn(&ControlMessage) -> bool) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim && frame.control().as_ref().is_some_and(which) {
+    edit_outgoing(move |frame| {
+        if frame.control().as_ref().is_some_and(which) {
             frame.edit_udp_ports(|ports, _| {
                 *ports = (CONTROL_PORT, 4343);
                 true
             });
         }
-        PacketFate::Forward
     })
 }
 
@@ -314,72 +270,62 @@ fn asks_at_4343() -> Tamper {
 }
 
 fn ecms(change: fn(&mut Ecm)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_udp(|_, octets| match ControlMessage::parse(octets) {
-                Ok(ControlMessage::Encapsulated(mut ecm)) => {
-                    change(&mut ecm);
-                    *octets = ControlMessage::Encapsulated(ecm).to_vec();
-                    true
-                }
-                _ => false,
-            });
-        }
-        PacketFate::Forward
+    edit_outgoing(move |frame| {
+        frame.edit_udp(|_, octets| match ControlMessage::parse(octets) {
+            Ok(ControlMessage::Encapsulated(mut ecm)) => {
+                change(&mut ecm);
+                *octets = ControlMessage::Encapsulated(ecm).to_vec();
+                true
+            }
+            _ => false,
+        });
     })
 }
 
 /// Changes message and ports inside Encapsulated Control Messages.
 fn inside(change: fn(&mut ControlMessage, &mut (u16, u16))) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_udp(|_, octets| {
-                let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(octets) else {
-                    return false;
-                };
-                let Ok(mut inner) = ecm.decode_inner() else {
-                    return false;
-                };
-                let mut ports = (inner.source_port, inner.destination_port);
-                change(&mut inner.message, &mut ports);
-                let (from, to) = (inner.source, inner.destination);
-                let ecm = Ecm::wrap(from, to, ports.0, ports.1, inner.ttl, &inner.message);
-                *octets = ControlMessage::Encapsulated(ecm).to_vec();
-                true
-            });
-        }
-        PacketFate::Forward
+    edit_outgoing(move |frame| {
+        frame.edit_udp(|_, octets| {
+            let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(octets) else {
+                return false;
+            };
+            let Ok(mut inner) = ecm.decode_inner() else {
+                return false;
+            };
+            let mut ports = (inner.source_port, inner.destination_port);
+            change(&mut inner.message, &mut ports);
+            let (from, to) = (inner.source, inner.destination);
+            let ecm = Ecm::wrap(from, to, ports.0, ports.1, inner.ttl, &inner.message);
+            *octets = ControlMessage::Encapsulated(ecm).to_vec();
+            true
+        });
     })
 }
 
 /// Changes the outer IPv4 header of data packets, and what follows it from the UDP header on.
 fn outer(change: fn(&mut lisp::ip::Ipv4Header, &mut Vec<u8>)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_ip(|header, udp| match header {
-                lisp::ip::IpHeader::V4(header)
-                    if udp.len() > 16 && udp[2..4] == lisp::DATA_PORT.to_be_bytes() =>
-                {
-                    change(header, udp);
-                    true
-                }
-                _ => false,
-            });
-        }
-        PacketFate::Forward
+    edit_outgoing(move |frame| {
+        frame.edit_ip(|header, udp| match header {
+            lisp::ip::IpHeader::V4(header)
+                if udp.len() > 16 && udp[2..4] == lisp::DATA_PORT.to_be_bytes() =>
+            {
+                change(header, udp);
+                true
+            }
+            _ => false,
+        });
     })
 }
 
 /// Changes the headers of the marked packets.
 fn delivered(change: fn(&mut lisp::ip::IpHeader)) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim && is_marked(frame) {
+    edit_outgoing(move |frame| {
+        if is_marked(frame) {
             frame.edit_ip(|header, _| {
                 change(header);
                 true
             });
         }
-        PacketFate::Forward
     })
 }
 

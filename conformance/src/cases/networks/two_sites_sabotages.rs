@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use harness::inline::{PacketFate, Way};
 use lisp::Address;
-use lisp::wire::{ControlMessage, MapNotify, MapRequest};
+use lisp::wire::{ControlMessage, MapNotify};
 
 use super::two_sites::{
     A_BIT, ECM_TO_MR, ETR_DIRECT, HOST_MASK, INNER_DST, MS, MS_FORWARDS, MS_ONCE, MS_UNALTERED,
     NONCE_ECHO, NOTIFY_CONTENT, NOTIFY_DST, NOTIFY_MAC, NOTIFY_PORT, ONE_MISS, REGISTER_MAC,
     REGISTER_PORTS, SOURCE_EID, USES_MR, WANT_NOTIFY,
 };
-use crate::cases::common::{edit_outgoing, inner_addresses, lose_outgoing, outgoing, without_ecm};
+use crate::cases::common::{
+    edit_outgoing, inner_addresses, lose_outgoing, outgoing, replies, requests, without_ecm,
+};
 use crate::catalogue::Req;
 use crate::sabotage::{Frame, Sabotage, Tamper};
 
@@ -175,41 +177,12 @@ fn to_port(frame: &mut Frame<'_>, port: u16) {
 }
 
 fn notifies(change: fn(&mut MapNotify)) -> Tamper {
-    changed(move |message| match message {
+    outgoing(move |message| match message {
         ControlMessage::MapNotify(notify) => {
             change(notify);
             true
         }
         _ => false,
-    })
-}
-
-fn requests(change: fn(&mut MapRequest)) -> Tamper {
-    changed(move |message| match message {
-        ControlMessage::MapRequest(request) => {
-            change(request);
-            true
-        }
-        _ => false,
-    })
-}
-
-fn replies(change: fn(&mut lisp::wire::MapReply)) -> Tamper {
-    changed(move |message| match message {
-        ControlMessage::MapReply(reply) => {
-            change(reply);
-            true
-        }
-        _ => false,
-    })
-}
-
-fn changed(change: impl Fn(&mut ControlMessage) -> bool + Send + 'static) -> Tamper {
-    Box::new(move |way, frame| {
-        if way == Way::FromVictim {
-            frame.edit_control(&change);
-        }
-        PacketFate::Forward
     })
 }
 
