@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use conformance::baseline::Baseline;
 use conformance::results::Results;
-use conformance::{runner, suite};
+use conformance::runner::{self, Options, Run};
+use conformance::suite;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -49,13 +50,33 @@ fn failed(error: std::io::Error) -> Problem {
     (problem, Exit::Host)
 }
 
+/// Runs cases until they have run, or until an interrupt comes: then the results that there are have been written where
+/// `options` say, `last_words` gets them (none if no case was judged), and this does not return.
+pub(crate) fn run_cases(
+    runs: &[Run<'_>],
+    options: &Options,
+    baseline: &Arc<Baseline>,
+    last_words: impl FnOnce(Option<Results>) + Send + 'static,
+) -> Result<Results, Problem> {
+    let progress = Arc::new(Lines::new(runs.len()));
+    let interrupt = Interrupt::watch(signals()?, {
+        let (progress, baseline) = (Arc::clone(&progress), Arc::clone(baseline));
+        let (head, out) = (suite::results(options), options.out.clone());
+        move || last_words(keep_results(&progress, head, &baseline, &out))
+    })?;
+    let results = suite::run(runs, options, baseline, &*progress);
+    interrupt.over();
+    progress.finish();
+    Ok(results)
+}
+
 /// Waits for an interrupt while cases run.
-pub(crate) struct Interrupt(Arc<Mutex<()>>);
+struct Interrupt(Arc<Mutex<()>>);
 
 impl Interrupt {
     /// From now on the first interrupt says `last_words` and ends the process with 128 and the number of the signal, as
     /// shells count: evidence that is being written is written to its end, and cases that run are dropped.
-    pub(crate) fn watch(
+    fn watch(
         signals: SignalFd,
         last_words: impl FnOnce() + Send + 'static,
     ) -> Result<Interrupt, Problem> {
@@ -81,14 +102,14 @@ impl Interrupt {
 
     /// All cases have run: what is left is quick, and an interrupt no longer stops it. Where one came before, it has the
     /// last word, and this does not return.
-    pub(crate) fn over(self) {
+    fn over(self) {
         let end = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::forget(end);
     }
 }
 
 /// Writes the results that there are, and says so. None if no case was judged.
-pub(crate) fn keep_results(
+fn keep_results(
     progress: &Lines,
     head: Results,
     baseline: &Baseline,

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conformance::baseline::Baseline;
 use conformance::edition::Edition;
 use conformance::implementation::Implementation;
 use conformance::results::{CaseResult, Results};
@@ -12,8 +11,7 @@ use conformance::scenario::Scenario;
 use conformance::verdict::Verdict;
 use conformance::{case::Case, suite, text};
 
-use super::interrupt::{Interrupt, keep_results, signals};
-use super::progress::Lines;
+use super::interrupt::run_cases;
 use super::{Exit, complain};
 
 #[derive(Debug, clap::Args)]
@@ -133,16 +131,7 @@ pub(crate) fn run_case(case: &'static Case, options: &Options) -> Result<Results
         repetition: 0,
         options,
     };
-    let progress = Arc::new(Lines::new(1));
-    let signals = signals()?;
-    let interrupt = Interrupt::watch(signals, {
-        let (progress, head) = (Arc::clone(&progress), suite::results(options));
-        let out = options.out.clone();
-        move || drop(keep_results(&progress, head, &Baseline::default(), &out))
-    })?;
-    let results = suite::run(&[run], options, &Baseline::default(), &*progress);
-    interrupt.over();
-    progress.finish();
+    let results = run_cases(&[run], options, &Arc::default(), drop)?;
     if let Err(error) = results.write(&options.out) {
         // What was found is said even so.
         let said: String = results

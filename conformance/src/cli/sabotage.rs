@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use conformance::baseline::Baseline;
 use conformance::kill::{Matrix, matrix, outcome};
 use conformance::runner::Run;
 use conformance::suite;
 
-use super::interrupt::{Interrupt, keep_results, signals};
-use super::progress::Lines;
+use super::interrupt::run_cases;
 use super::test::{How, Which};
 use super::{Exit, complain, say};
 
@@ -49,24 +47,12 @@ pub(crate) fn run(args: &Args) -> Exit {
             options: &options,
         })
         .collect();
-    let progress = Arc::new(Lines::new(runs.len()));
-    let interrupt = signals().and_then(|signals| {
-        Interrupt::watch(signals, {
-            let (progress, head) = (Arc::clone(&progress), suite::results(&options));
-            let out = options.out.clone();
-            move || {
-                keep_results(&progress, head, &Baseline::default(), &out);
-                say("the kill matrix is not written\n");
-            }
-        })
-    });
-    let interrupt = match interrupt {
-        Ok(interrupt) => interrupt,
+    let results = match run_cases(&runs, &options, &Arc::default(), |_| {
+        say("the kill matrix is not written\n");
+    }) {
+        Ok(results) => results,
         Err((problem, exit)) => return complain(problem, exit),
     };
-    let results = suite::run(&runs, &options, &Baseline::default(), &*progress);
-    interrupt.over();
-    progress.finish();
     let outcomes = runs
         .iter()
         .zip(&results.cases)

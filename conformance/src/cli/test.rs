@@ -11,8 +11,7 @@ use conformance::results::{CaseResult, Results};
 use conformance::runner::{Options, Run, Selection, default_jobs, glob_matches};
 use conformance::suite;
 
-use super::interrupt::{Interrupt, keep_results, signals};
-use super::progress::Lines;
+use super::interrupt::run_cases;
 use super::{Exit, complain, table};
 
 #[derive(Debug, clap::Args)]
@@ -210,26 +209,17 @@ pub(crate) fn run(args: &Args) -> Exit {
             })
         })
         .collect();
-    let progress = Arc::new(Lines::new(runs.len()));
     let baseline = Arc::new(baseline);
-    let interrupt = signals().and_then(|signals| {
-        Interrupt::watch(signals, {
-            let (progress, baseline) = (Arc::clone(&progress), Arc::clone(&baseline));
-            let (head, out, json) = (suite::results(&options), options.out.clone(), args.json);
-            move || {
-                if let Some(results) = keep_results(&progress, head, &baseline, &out) {
-                    show(results, &out, json);
-                }
-            }
-        })
-    });
-    let interrupt = match interrupt {
-        Ok(interrupt) => interrupt,
+    let (out, json) = (options.out.clone(), args.json);
+    let last_words = move |results: Option<Results>| {
+        if let Some(results) = results {
+            show(results, &out, json);
+        }
+    };
+    let results = match run_cases(&runs, &options, &baseline, last_words) {
+        Ok(results) => results,
         Err((problem, exit)) => return complain(problem, exit),
     };
-    let results = suite::run(&runs, &options, &baseline, &*progress);
-    interrupt.over();
-    progress.finish();
     let written = results.write(&options.out).map_err(|error| {
         format!(
             "the results are not written: {}: {error}",
