@@ -43,7 +43,7 @@ impl Core {
         }
         self.any_denied = false;
         for site in sites {
-            self.put_site(now, site);
+            self.place_site(now, site);
         }
     }
 
@@ -53,6 +53,11 @@ impl Core {
     /// site's. A key that is taken away shall end what was registered with it, also what asked to live for ever.
     pub fn put_site(&mut self, now: Time, config: SiteConfig) {
         self.unconfigure_changed(now, &config);
+        self.place_site(now, config);
+    }
+
+    /// Puts a site in from which what its configuration no longer has is taken already.
+    fn place_site(&mut self, now: Time, config: SiteConfig) {
         let prefixes = config.prefixes.clone();
         self.any_denied |= prefixes.iter().any(|prefix| prefix.deny);
         let number = self.sites.put(config);

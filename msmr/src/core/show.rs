@@ -1,6 +1,7 @@
 //! What `show` tells: plain values that serialise to the documented JSON and read back from it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use daemon::Time;
 use lisp::EidPrefix;
@@ -150,26 +151,9 @@ pub struct StatisticsView {
     pub counters: BTreeMap<String, u64>,
 }
 
-/// What became of Map-Requests.
-pub const REQUEST_EVENTS: [Event; 17] = [
-    Event::EncapsulatedMapRequests,
-    Event::BareMapRequests,
-    Event::ForwardedToEtr,
-    Event::ForwardedToMapServer,
-    Event::ProxyReplies,
-    Event::NegativeReplies,
-    Event::RateLimited,
-    Event::RepliesHeldBack,
-    Event::NoItrRloc,
-    Event::ProbeDropped,
-    Event::NoRecords,
-    Event::UnknownEid,
-    Event::ReplySuppressed,
-    Event::NoUsableEtr,
-    Event::Loop,
-    Event::EncapsulatedOther,
-    Event::MapReplyDropped,
-];
+/// What became of Map-Requests: they stand together in the order of events.
+const REQUEST_EVENTS: RangeInclusive<Event> =
+    Event::EncapsulatedMapRequests..=Event::MapReplyDropped;
 
 impl Core {
     /// Sites in the order of their names: all, or the one of a name.
@@ -226,8 +210,9 @@ impl Core {
 
     /// What became of Map-Requests, also what never happened.
     pub fn show_requests(&self) -> BTreeMap<String, u64> {
-        REQUEST_EVENTS
+        Event::ALL
             .iter()
+            .filter(|event| REQUEST_EVENTS.contains(event))
             .map(|&event| (event.to_string(), self.counters.get(event)))
             .collect()
     }
