@@ -228,46 +228,12 @@ mod tests {
         Baseline::parse(Path::new("b.yaml"), text)
     }
 
-    #[test]
-    fn a_listed_failure_is_expected_and_a_listed_pass_is_not() {
-        let case = crate::case::all()[0].id;
-        let text = format!("format: 1\nexpected: [{{case: '{case}', verdict: fail, reason: r}}]\n");
-        let baseline = parsed(&text).unwrap();
-        let result = |verdict| {
-            let mut result = CaseResult {
-                id: case.to_owned(),
-                title: String::new(),
-                verdict,
-                expected: Verdict::Pass,
-                expected_because: None,
-                reason: None,
-                requirements: Vec::new(),
-                expectations: Vec::new(),
-                duration_ms: 0,
-                evidence: None,
-                bundle: None,
-                roles: Vec::new(),
-                sabotage: None,
-            };
-            baseline.apply(&mut result);
-            result.is_expected()
-        };
-        assert!(result(Verdict::Fail) && result(Verdict::Skipped));
-        assert!(!result(Verdict::Pass) && !result(Verdict::Untestable));
-        let unknown = parsed("format: 1\nexpected:\n  - {case: x, verdict: fail, reason: r}\n");
-        assert!(
-            unknown
-                .unwrap_err()
-                .starts_with("b.yaml:3:5: there is no case x")
-        );
-    }
-
-    #[test]
-    fn what_is_written_of_a_repeated_case_can_be_read() {
-        let result = CaseResult {
+    /// Of the first case.
+    fn result(verdict: Verdict) -> CaseResult {
+        CaseResult {
             id: crate::case::all()[0].id.to_owned(),
             title: String::new(),
-            verdict: Verdict::Fail,
+            verdict,
             expected: Verdict::Pass,
             expected_because: None,
             reason: None,
@@ -278,7 +244,32 @@ mod tests {
             bundle: None,
             roles: Vec::new(),
             sabotage: None,
+        }
+    }
+
+    #[test]
+    fn a_listed_failure_is_expected_and_a_listed_pass_is_not() {
+        let case = crate::case::all()[0].id;
+        let text = format!("format: 1\nexpected: [{{case: '{case}', verdict: fail, reason: r}}]\n");
+        let baseline = parsed(&text).unwrap();
+        let expected = |verdict| {
+            let mut result = result(verdict);
+            baseline.apply(&mut result);
+            result.is_expected()
         };
+        assert!(expected(Verdict::Fail) && expected(Verdict::Skipped));
+        assert!(!expected(Verdict::Pass) && !expected(Verdict::Untestable));
+        let unknown = parsed("format: 1\nexpected:\n  - {case: x, verdict: fail, reason: r}\n");
+        assert!(
+            unknown
+                .unwrap_err()
+                .starts_with("b.yaml:3:5: there is no case x")
+        );
+    }
+
+    #[test]
+    fn what_is_written_of_a_repeated_case_can_be_read() {
+        let result = result(Verdict::Fail);
         let mut again = result.clone();
         let reason = "a: \"b\" #c\nd";
         let result = CaseResult {

@@ -205,50 +205,11 @@ fn a_network_is_looked_into_and_broken() {
     );
     let link = expect(0, &["link", "--lab", name, "core-a"]);
     assert!(link.contains("loss=100% duplicate=1% seed=7"), "{link}");
-    expect(
-        1,
-        &[
-            "exec",
-            "--lab",
-            name,
-            "host-a",
-            "--",
-            "ping",
-            "-c1",
-            "-W1",
-            "10.2.0.10",
-        ],
-    );
+    expect(1, &ping_b(name, "-W1"));
     expect(0, &["link", "--lab", name, "core-a", "set", "loss=none"]);
-    expect(
-        0,
-        &[
-            "exec",
-            "--lab",
-            name,
-            "host-a",
-            "--",
-            "ping",
-            "-c1",
-            "-W2",
-            "10.2.0.10",
-        ],
-    );
+    expect(0, &ping_b(name, "-W2"));
     expect(0, &["link", "--lab", name, "site-b", "down"]);
-    expect(
-        1,
-        &[
-            "exec",
-            "--lab",
-            name,
-            "host-a",
-            "--",
-            "ping",
-            "-c1",
-            "-W1",
-            "10.2.0.10",
-        ],
-    );
+    expect(1, &ping_b(name, "-W1"));
     expect(0, &["link", "--lab", name, "site-b", "up"]);
     refused(
         &["link", "--lab", name, "core-a", "set", "frob=1"],
@@ -305,9 +266,9 @@ fn a_network_is_looked_into_and_broken() {
     refused(&["status", name], "no lab with the name");
 }
 
-/// Pings from one site to the other until all captures have what they wait for; what they print.
-fn pings_until_they_end(name: &str, captures: Vec<Child>) -> Vec<String> {
-    let reached = [
+/// The command that pings from one site to the other once; `patience` is the option that says how long.
+fn ping_b<'a>(name: &'a str, patience: &'a str) -> [&'a str; 9] {
+    [
         "exec",
         "--lab",
         name,
@@ -315,9 +276,14 @@ fn pings_until_they_end(name: &str, captures: Vec<Child>) -> Vec<String> {
         "--",
         "ping",
         "-c1",
-        "-W2",
+        patience,
         "10.2.0.10",
-    ];
+    ]
+}
+
+/// Pings from one site to the other until all captures have what they wait for; what they print.
+fn pings_until_they_end(name: &str, captures: Vec<Child>) -> Vec<String> {
+    let reached = ping_b(name, "-W2");
     let mut captures = captures;
     let mut all_ended = false;
     for _ in 0..200 {
