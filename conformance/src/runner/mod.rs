@@ -19,7 +19,7 @@ pub use parallel::{Progress, run_all};
 pub use select::{Selection, glob_matches};
 
 /// How cases are run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// What is tested.
     pub implementation: Implementation,
