@@ -104,6 +104,9 @@ pub struct Config {
     /// Bring the mapping of the Source-EID along with Map-Requests.
     #[serde(default)]
     pub piggyback_own: bool,
+    /// Answer Data-Probes.
+    #[serde(default)]
+    pub data_probes: bool,
     /// Time between two Map-Replies to one requester in edition 9300: 1s if not given, 1s to 1h.
     #[serde(default)]
     #[schemars(with = "Option<schema::PeriodText>")]

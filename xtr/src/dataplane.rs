@@ -34,20 +34,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lisp::EidPrefix;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use socket2::Socket;
+use socket2::{Domain, Socket};
 
 use crate::forwarding::{
     Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy, event_channel,
 };
 use crate::kernel::aggregates::AggregateRoutes;
+use crate::kernel::data_probes::DataProbeRules;
 use crate::kernel::offload::WireOffloads;
-use crate::kernel::policy::{PolicyRouting, Via};
+use crate::kernel::policy::{MAX_INSTANCES, PolicyRouting, Via};
 use crate::kernel::site::{SiteMonitor, SiteView};
 use crate::kernel::tun::{Tun, TunOffload};
 use crate::kernel::{KernelError, read_sysctl};
 use decap::Decapsulator;
 use encap::{Encapsulator, Shared};
 use sockets::{IcmpSockets, PortPool, data_socket};
+use sys::say_destinations;
 use traceroute::Traceroutes;
 
 /// Events that may wait for the control plane.
@@ -151,6 +153,7 @@ pub struct DataPlane {
     forwarding: Arc<Forwarding>,
     routing: Mutex<PolicyRouting>,
     aggregates: Mutex<AggregateRoutes>,
+    probes: Mutex<DataProbeRules>,
     releaser: Mutex<Encapsulator>,
     site: SiteView,
     /// For the threads that wait in `poll`.
@@ -181,6 +184,7 @@ impl DataPlane {
         let tun = Tun::create(&config.device, &config.tun_node, config.queues)?;
         let routing = PolicyRouting::new(tun.index, config.first_table, config.rule_priority)?;
         let aggregates = AggregateRoutes::new(tun.index)?;
+        let probes = DataProbeRules::new(config.first_table + MAX_INSTANCES, config.rule_priority)?;
         let site = SiteMonitor::new(tun.index)?;
         let (events, receiver) =
             event_channel(EVENTS).map_err(refused("creating the event channel"))?;
@@ -255,6 +259,7 @@ impl DataPlane {
             forwarding,
             routing: Mutex::new(routing),
             aggregates: Mutex::new(aggregates),
+            probes: Mutex::new(probes),
             releaser: Mutex::new(releaser),
             site: site.view(),
             stop,
@@ -301,7 +306,30 @@ impl DataPlane {
         for entry in self.forwarding.entries() {
             self.sync_entry(&entry.prefix, &entry.decision)?;
         }
+        self.sync_probes()
+    }
+
+    /// Rules and socket options for Data-Probes (RFC 6830 3), or their end.
+    fn sync_probes(&self) -> Result<(), DataPlaneError> {
+        let wanted = self.forwarding.policy().data_probes;
+        let locals = if wanted {
+            self.forwarding.locals()
+        } else {
+            Vec::new()
+        };
+        let here = locals.iter().filter(|local| !local.away);
+        self.probes()
+            .set(&here.map(|local| local.prefix.prefix).collect())?;
+        for socket in &self.sockets {
+            let v6 = socket.domain().is_ok_and(|d| d == Domain::IPV6);
+            say_destinations(socket.as_fd(), v6, wanted)
+                .map_err(|e| KernelError::new("asking for the destinations of packets", e))?;
+        }
         Ok(())
+    }
+
+    fn probes(&self) -> MutexGuard<'_, DataProbeRules> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn routing(&self) -> MutexGuard<'_, PolicyRouting> {
@@ -454,7 +482,7 @@ impl DataPlane {
         }
         self.forwarding.add_local(local);
         self.routing().add_local(prefix, away)?;
-        Ok(())
+        self.sync_probes()
     }
 
     /// Leads packets of a source that is no EID yet into the packet path: the kernel translates it on the way
@@ -479,6 +507,7 @@ impl DataPlane {
         if let Some(entry) = self.forwarding.get(prefix) {
             self.sync_entry(prefix, &entry.decision)?;
         }
+        self.sync_probes()?;
         Ok(true)
     }
 
@@ -495,7 +524,7 @@ impl DataPlane {
                 self.sync_entry(&entry.prefix, &entry.decision)?;
             }
         }
-        Ok(())
+        self.sync_probes()
     }
 
     /// Sends held packets the normal way, now that there is a mapping. Those for which there still is none are
@@ -553,6 +582,7 @@ impl Drop for DataPlane {
         // Rules first: no packet is led into a device that nobody reads.
         self.aggregates().remove_all();
         self.routing().remove_all();
+        self.probes().remove_all();
         if let Err(error) = self.stop.write(1) {
             tracing::error!(%error, "could not stop the packet threads");
             return;

@@ -98,6 +98,8 @@ pub struct Policy {
     pub map_versioning: bool,
     /// Set and report locator-status bits (RFC 6830 6.3).
     pub locator_status_bits: bool,
+    /// Report packets whose inner and outer destinations are equal (Data-Probes, RFC 6830 3).
+    pub data_probes: bool,
     /// Report every source EID that sends ([`DataEvent::SourceSeen`]): host mobility.
     pub report_sources: bool,
 }

@@ -4,6 +4,7 @@
 //! number in our tables, the device our name. What a killed run left behind is found by these marks.
 
 pub mod aggregates;
+pub mod data_probes;
 pub mod nat;
 pub mod netlink;
 pub mod offload;

@@ -113,17 +113,32 @@ fn echoed(trace: &Trace, findings: &mut Findings) {
     every(
         findings,
         ECHOED,
-        "the nonce of a Map-Request that came before",
+        "the nonce of a Map-Request or Data-Probe that came before",
         replies,
         |packet| {
             let Some(reply) = packet.map_reply() else {
                 return Ok(());
             };
-            expect(!requests_of(trace, packet).is_empty(), || {
+            let asked =
+                !requests_of(trace, packet).is_empty() || probed(trace, packet, reply.nonce);
+            expect(asked, || {
                 format!("nonce {:#018x} was never asked with", reply.nonce)
             })
         },
     );
+}
+
+/// Whether a Data-Probe (RFC 6830 3) with the low-order 24 bits of a Map-Reply's nonce reached its sender before.
+fn probed(trace: &Trace, reply: &Seen, nonce: u64) -> bool {
+    let mut before = trace.iter().filter(|packet| {
+        packet.receiver() == reply.sender() && packet.time_ns() <= reply.time_ns()
+    });
+    before.any(|packet| {
+        packet.data().is_some_and(|(header, inner)| {
+            packet.destination() == Some(inner.destination)
+                && u64::from(header.nonce.unwrap_or(0)) == nonce & 0x00ff_ffff
+        })
+    })
 }
 
 /// The Map-Requests that reached the sender of a Map-Reply before it and have its nonce.

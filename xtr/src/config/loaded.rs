@@ -135,6 +135,7 @@ impl Loaded {
             echo_nonce_interval: period(&config.echo_nonce_interval, Duration::from_secs(10)),
             piggyback: config.piggyback,
             piggyback_own: config.piggyback_own,
+            data_probes: config.data_probes,
             map_reply_interval: period(&config.map_reply_interval, Duration::from_secs(1)),
             dynamic_eid_timeout: period(
                 &config.dynamic_eid_timeout,

@@ -94,19 +94,8 @@ impl Core {
         if !self.may_answer(first, requester, request.probe) {
             return self.counters.count("map-reply-limited");
         }
-        let mut records: Vec<MapRecord> = prefixes
-            .iter()
-            .filter_map(|prefix| Some(&self.database.locals.get(prefix)?.mapping))
-            .map(|mapping| self.own_record(&for_requester(mapping, requester)))
-            .collect();
-        // RFC 6830 6.1.5: overlapping prefixes of one reply live equally long.
-        let ttl = records
-            .iter()
-            .map(|record| record.ttl)
-            .min()
-            .unwrap_or_default();
+        let mut records = self.records_for(&prefixes, requester);
         for record in &mut records {
-            record.ttl = ttl;
             for locator in &mut record.locators {
                 locator.probed = request.probe && locator.rloc.ip() == Some(arrival.addressed);
             }
@@ -124,6 +113,52 @@ impl Core {
         }
         let to = SocketAddr::new(requester, arrival.reply_port);
         self.send(Port::Control, to, ControlMessage::MapReply(reply).to_vec());
+    }
+
+    /// A Data-Probe asks what a Map-Request for its destination would (RFC 6830 3). The Map-Reply goes to who sent it, at
+    /// the port that it came from, with its 24 bits of nonce (6.1.4).
+    pub(super) fn on_data_probe(&mut self, iid: u32, eid: IpAddr, prober: SocketAddr, nonce: u32) {
+        self.counters.count("data-probe-received");
+        let requester = prober.ip();
+        if !is_locator(requester) || self.settings.source_for(requester).is_none() {
+            let text = format!("Data-Probe from {requester}, which cannot be answered");
+            return self.complain("data-probe-without-requester", text);
+        }
+        let prefixes = self.prefixes_for(&EidPrefix::host(iid, eid));
+        let Some(first) = prefixes.first().copied() else {
+            return self.counters.count("data-probe-not-for-local-eid");
+        };
+        if !self.may_answer(first, requester, false) {
+            return self.counters.count("map-reply-limited");
+        }
+        let reply = MapReply {
+            echo_nonce: self.settings.echo_nonce,
+            nonce: nonce.into(),
+            records: self.records_for(&prefixes, requester),
+            ..MapReply::default()
+        };
+        self.counters.count("map-reply-sent");
+        let payload = ControlMessage::MapReply(reply).to_vec();
+        self.send(Port::Control, prober, payload);
+    }
+
+    /// The records of a Map-Reply to this requester.
+    fn records_for(&self, prefixes: &[EidPrefix], requester: IpAddr) -> Vec<MapRecord> {
+        let mut records: Vec<MapRecord> = prefixes
+            .iter()
+            .filter_map(|prefix| Some(&self.database.locals.get(prefix)?.mapping))
+            .map(|mapping| self.own_record(&for_requester(mapping, requester)))
+            .collect();
+        // RFC 6830 6.1.5: overlapping prefixes of one reply live equally long.
+        let ttl = records
+            .iter()
+            .map(|record| record.ttl)
+            .min()
+            .unwrap_or_default();
+        for record in &mut records {
+            record.ttl = ttl;
+        }
+        records
     }
 
     /// The best match of a question and the more-specific prefixes inside it, as far as they are here; nothing less

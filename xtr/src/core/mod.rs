@@ -291,6 +291,12 @@ impl Core {
                 eid,
                 encapsulator,
             } => self.on_sender(iid, source, eid, encapsulator),
+            DataEvent::DataProbe {
+                iid,
+                eid,
+                prober,
+                nonce,
+            } => self.on_data_probe(iid, eid, prober, nonce),
             DataEvent::LocatorStatus {
                 iid,
                 source,

@@ -60,6 +60,8 @@ pub struct Settings {
     pub piggyback: bool,
     /// Whether Map-Requests bring along the mapping of their Source-EID (M bit, RFC 6830 6.1.3).
     pub piggyback_own: bool,
+    /// Whether Data-Probes are answered (RFC 6830 3).
+    pub data_probes: bool,
     /// Time between two Map-Replies to one requester in RFC 9301 (5.4 recommends 3 s).
     pub map_reply_interval: Duration,
     /// After so much silence a host of a dynamic EID-Prefix counts as gone.

@@ -211,7 +211,11 @@ impl Decapsulator {
             encapsulator: arrival.source.map_or(inner.source, |a| a.ip()),
             header,
         };
-        let onward = self.admit_again(tables, site, &inner, &outside)?;
+        let onward = self.admit_again(tables, site, &inner, &outside);
+        if tables.policy.data_probes && arrival.destination == Some(inner.destination) {
+            self.report_probe(&inner, &outside, arrival);
+        }
+        let onward = onward?;
         let ttl = match onward {
             Onward::Deliver => ttl,
             // No kernel lies between to count the hop (RFC 6830 5.3: new outer TTL = old outer TTL - 1).
@@ -336,6 +340,19 @@ impl Decapsulator {
 
     fn allow(&mut self, key: impl std::hash::Hash, window_ms: u64) -> bool {
         self.limiter.allow(key, 1, window_ms, self.now_ms)
+    }
+
+    /// A Data-Probe (RFC 6830 3). What is done with its inner packet is another matter.
+    fn report_probe(&mut self, inner: &Inner, outside: &Outside, arrival: &Arrival) {
+        let Some(prober) = arrival.source else { return };
+        if self.allow(("data probe", prober, inner.destination), 100) {
+            self.shared.report(DataEvent::DataProbe {
+                iid: outside.header.instance_id.unwrap_or(0),
+                eid: inner.destination,
+                prober,
+                nonce: outside.header.nonce.unwrap_or(0),
+            });
+        }
     }
 
     fn report_away(&mut self, iid: u32, inner: &Inner, outside: &Outside, known: bool) {

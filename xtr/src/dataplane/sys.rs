@@ -207,6 +207,8 @@ pub(crate) struct Arrival {
     /// Length of each datagram in it but the last.
     pub(crate) segment: usize,
     pub(crate) source: Option<SocketAddr>,
+    /// Known where the socket was told to say it ([`say_destinations`]).
+    pub(crate) destination: Option<IpAddr>,
     pub(crate) ttl: u8,
     pub(crate) tos: u8,
 }
@@ -304,6 +306,7 @@ fn arrival(header: &libc::mmsghdr, address: &libc::sockaddr_storage) -> Arrival 
         len,
         segment: len,
         source: socket_address(address),
+        destination: None,
         ttl: 255,
         tos: 0,
     };
@@ -319,9 +322,35 @@ fn arrival(header: &libc::mmsghdr, address: &libc::sockaddr_storage) -> Arrival 
         (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             arrival.tos = value.first().copied().unwrap_or(0);
         }
+        // struct in_pktinfo: index, local address, address of the header; struct in6_pktinfo: address, index.
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            arrival.destination = value
+                .get(8..12)
+                .and_then(|octets| <[u8; 4]>::try_from(octets).ok())
+                .map(IpAddr::from);
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            arrival.destination = value
+                .get(..16)
+                .and_then(|octets| <[u8; 16]>::try_from(octets).ok())
+                .map(IpAddr::from);
+        }
         _ => {}
     });
     arrival
+}
+
+/// Whether arrivals at a data socket say to which address they were sent.
+///
+/// # Errors
+/// The kernel lacks the option.
+pub(crate) fn say_destinations(socket: BorrowedFd<'_>, v6: bool, on: bool) -> io::Result<()> {
+    let (level, option) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO)
+    };
+    set_option(socket, level, option, i32::from(on))
 }
 
 /// Calls `f` with level, type and data of every control message.

@@ -1,6 +1,6 @@
 //! What the packet threads report to the control plane: bounded, never waiting.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -66,6 +66,17 @@ pub enum DataEvent {
         eid: IpAddr,
         /// Outer source: who sent it.
         encapsulator: IpAddr,
+    },
+    /// A Data-Probe (RFC 6830 3): inner and outer destinations are equal, which asks for a Map-Reply.
+    DataProbe {
+        /// Instance ID.
+        iid: u32,
+        /// The destination.
+        eid: IpAddr,
+        /// Outer source and UDP source port: where the Map-Reply goes.
+        prober: SocketAddr,
+        /// 24 bits; 0 without N bit.
+        nonce: u32,
     },
     /// Locator-status bits of the sender's site (L bit, RFC 6830 6.3), when they differ from the last ones seen.
     LocatorStatus {

@@ -384,7 +384,8 @@ impl PolicyRouting {
     }
 
     fn is_our_route(&self, route: &RouteMessage) -> bool {
-        let ours = self.first_table..self.first_table + MAX_INSTANCES;
+        // The last one is that of the Data-Probes.
+        let ours = self.first_table..=self.first_table + MAX_INSTANCES;
         route.header.protocol == RouteProtocol::from(PROTOCOL)
             && route
                 .attributes

@@ -49,6 +49,7 @@ fn policy(settings: &Settings) -> Policy {
             .collect(),
         map_versioning: settings.map_versioning,
         locator_status_bits: settings.locator_status_bits,
+        data_probes: settings.data_probes,
         report_sources: settings.database.iter().any(|mapping| mapping.dynamic),
     }
 }

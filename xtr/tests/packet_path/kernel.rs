@@ -2,7 +2,7 @@
 
 use harness::{Lab, Program};
 use nix::sys::signal::Signal;
-use xtr::forwarding::{Counter, Decision, LocalEid, Policy};
+use xtr::forwarding::{Counter, DataEvent, Decision, LocalEid, Policy};
 
 use crate::Test;
 use crate::stage::{SOON, Stage, eids, from_host, holds, ip, lab, start};
@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("stopping_leaves_nothing_behind", stop),
     ("a_killed_run_is_cleared_by_the_next", killed),
+    ("data_probes_end_here_while_they_are_wanted", data_probes),
 ];
 
 fn is_native(packet: &[u8], mark: &[u8]) -> bool {
@@ -161,4 +162,56 @@ fn killed() {
     drop(plane);
     drop(events);
     assert_eq!(state(&lab), before);
+}
+
+/// UDP port 4341 to an EID ends here only where Data-Probes are wanted; what has the same inner destination is reported.
+fn data_probes() {
+    let stage = Stage::up();
+    let idle = state(&stage.lab);
+    let wanted = |data_probes| Policy {
+        data_probes,
+        ..Policy::default()
+    };
+    let outer = |mark: &[u8], port| {
+        let inner = lisp::ip::udp_packet(ip("10.2.0.7"), ip("10.1.0.10"), 1, 2, 64, mark);
+        // N and a nonce.
+        let payload = [&[0x80, 0, 0, 7, 0, 0, 0, 0][..], &inner].concat();
+        let (from, to) = (ip("192.0.2.1"), ip("10.1.0.10"));
+        lisp::ip::udp_packet(from, to, port, lisp::DATA_PORT, 64, &payload)
+    };
+    let add = ["ip", "route", "add", "10.1.0.0/24", "via", "192.0.2.2"];
+    assert!(stage.lab.exec("core", add, SOON).unwrap().exit.success());
+    for port in [40_000, 40_001] {
+        let outer = |mark: &[u8]| outer(mark, port);
+        let (probe, stranger) = (format!("probe {port}"), format!("stranger {port}"));
+        stage.plane.set_policy(wanted(true)).unwrap();
+        assert_ne!(state(&stage.lab), idle);
+        stage.inject("core", &outer(probe.as_bytes()));
+        let seen = stage.seen("site", "xtr", "the inner packet", |p| {
+            holds(p, probe.as_bytes())
+        });
+        assert_eq!(seen[12..16], [10, 2, 0, 7], "decapsulated");
+        // Its nonce may be an echo as well.
+        let (eid, prober, nonce) = std::iter::from_fn(|| stage.events.recv_timeout(SOON))
+            .find_map(|event| match event {
+                DataEvent::DataProbe {
+                    eid, prober, nonce, ..
+                } => Some((eid, prober, nonce)),
+                _ => None,
+            })
+            .unwrap();
+        assert_eq!((eid, nonce), (ip("10.1.0.10"), 7));
+        assert_eq!(prober, (ip("192.0.2.1"), port).into());
+        stage.plane.set_policy(wanted(false)).unwrap();
+        assert_eq!(state(&stage.lab), idle, "no rule is left");
+        stage.inject("core", &outer(stranger.as_bytes()));
+        let seen = stage.seen("site", "xtr", "the packet", |p| {
+            holds(p, stranger.as_bytes())
+        });
+        assert_eq!(seen[12..16], [192, 0, 2, 1], "forwarded as it is");
+        // The host refuses it, and what it says is a miss.
+        let probes = std::iter::from_fn(|| stage.events.try_recv())
+            .filter(|event| matches!(event, DataEvent::DataProbe { .. }));
+        assert_eq!(probes.count(), 0);
+    }
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod common;
 mod cuts;
+mod data_probes;
 mod decap;
 mod glean;
 mod headers;

@@ -287,3 +287,52 @@ fn an_own_link_that_fails_is_told_to_others_beside_the_operators_word() {
     bench.event(operator(true));
     assert!(reachable(&mut bench));
 }
+
+fn data_probe(bench: &mut Bench, eid: &str, from: &str, nonce: u32) -> Vec<(SocketAddr, MapReply)> {
+    bench.event(Event::Data(DataEvent::DataProbe {
+        iid: 0,
+        eid: ip(eid),
+        prober: SocketAddr::new(ip(from), 61_001),
+        nonce,
+    }));
+    bench.replies()
+}
+
+#[test]
+fn a_data_probe_is_answered_at_the_port_that_it_came_from() {
+    let mut bench = Bench::new(settings());
+    let replies = data_probe(&mut bench, "10.1.0.7", PEER, 0x00ab_cdef);
+    let [(to, reply)] = &replies[..] else {
+        panic!("one Map-Reply, found {replies:?}");
+    };
+    assert_eq!(*to, SocketAddr::new(ip(PEER), 61_001));
+    assert_eq!(reply.nonce, 0x00ab_cdef, "in the low-order 24 bits");
+    assert!(!reply.probe);
+    assert_eq!(prefixes(reply), ["10.1.0.0/24"]);
+}
+
+#[test]
+fn data_probes_are_answered_once_a_second() {
+    let mut bench = Bench::new(settings());
+    assert_eq!(data_probe(&mut bench, "10.1.0.7", PEER, 1).len(), 1);
+    bench.at(999);
+    assert!(data_probe(&mut bench, "10.1.0.8", PEER, 2).is_empty());
+    assert_eq!(
+        data_probe(&mut bench, "10.1.0.8", "192.0.2.78", 3).len(),
+        1,
+        "somebody else"
+    );
+    bench.at(1000);
+    assert_eq!(data_probe(&mut bench, "10.1.0.8", PEER, 4).len(), 1);
+    assert_eq!(bench.count("map-reply-limited"), 1);
+}
+
+#[test]
+fn data_probes_for_nobody_here_or_from_nowhere_are_not_answered() {
+    let mut bench = Bench::new(settings());
+    assert!(data_probe(&mut bench, "233.252.0.1", PEER, 1).is_empty());
+    assert_eq!(bench.count("data-probe-not-for-local-eid"), 1);
+    assert!(data_probe(&mut bench, "10.1.0.7", "224.0.0.1", 2).is_empty());
+    assert!(data_probe(&mut bench, "10.1.0.7", "2001:db8::9", 3).is_empty());
+    assert_eq!(bench.count("data-probe-without-requester"), 2);
+}

@@ -100,6 +100,7 @@ pub(super) fn settings() -> Settings {
         echo_nonce_interval: Duration::from_secs(10),
         piggyback: false,
         piggyback_own: false,
+        data_probes: false,
         map_reply_interval: Duration::from_secs(1),
         dynamic_eid_timeout: Duration::from_secs(24 * 3600),
         glean: false,
