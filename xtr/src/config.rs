@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapDeserializer;
 
-pub use data_plane::DataPlaneEntry;
+pub use data_plane::{DataPlaneEntry, MulticastEntry};
 pub use loaded::{Loaded, Proxy};
 pub use values::{ConfigEdition, InstanceId, OnMiss, StaticAction};
 
@@ -130,6 +130,9 @@ pub struct Config {
     /// LISP-NAT (RFC 6832 7).
     #[serde(default)]
     pub lisp_nat: Vec<TranslationEntry>,
+    /// Multicast packets of the site that are encapsulated.
+    #[serde(default)]
+    pub multicast: Option<MulticastEntry>,
     /// The packet path.
     #[serde(default)]
     pub data_plane: DataPlaneEntry,

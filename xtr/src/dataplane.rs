@@ -12,6 +12,7 @@ mod fragment;
 mod icmp;
 mod inner;
 mod limiter;
+mod multicast;
 mod route;
 mod segment;
 mod sockets;
@@ -48,6 +49,8 @@ use crate::kernel::tun::{Tun, TunOffload};
 use crate::kernel::{KernelError, read_sysctl};
 use decap::Decapsulator;
 use encap::{Encapsulator, Shared};
+pub use multicast::MulticastSite;
+use multicast::Multicaster;
 use sockets::{IcmpSockets, PortPool, data_socket};
 use sys::say_destinations;
 use traceroute::Traceroutes;
@@ -93,6 +96,8 @@ pub struct DataPlaneConfig {
     pub spin: Duration,
     /// Learn smaller MTUs per locator from the core (RFC 6830 5.4.2).
     pub learn_mtu: bool,
+    /// Multicast packets that leave the site (RFC 6830 11). None: none does.
+    pub multicast: Option<MulticastSite>,
 }
 
 impl Default for DataPlaneConfig {
@@ -110,6 +115,7 @@ impl Default for DataPlaneConfig {
             wire_offloads: true,
             spin: Duration::ZERO,
             learn_mtu: true,
+            multicast: None,
         }
     }
 }
@@ -251,6 +257,20 @@ impl DataPlane {
                 ));
             }
         }
+        let multicaster = config
+            .multicast
+            .as_ref()
+            .zip(tun.queues.first())
+            .map(|(site, queue)| {
+                let encapsulator = Encapsulator::new(Arc::clone(&shared), clone(queue)?);
+                Multicaster::new(Arc::clone(&shared), site, &config.rlocs, encapsulator).map_err(
+                    |(name, e)| {
+                        let what = format!("reading multicast packets of the interface {name}");
+                        KernelError::new(what, e)
+                    },
+                )
+            })
+            .transpose()?;
         let first = tun.queues.first().ok_or_else(|| {
             DataPlaneError::Config("queues: expected 1 to 16, found 0".to_owned())
         })?;
@@ -274,6 +294,9 @@ impl DataPlane {
         for (n, decapsulator) in decapsulators.into_iter().enumerate() {
             let stopping = Arc::clone(&plane.stopping);
             plane.thread(format!("decap-{n}"), move |_| decapsulator.run(&stopping))?;
+        }
+        if let Some(multicaster) = multicaster {
+            plane.thread("multicast".to_owned(), move |stop| multicaster.run(stop))?;
         }
         let learn = config.learn_mtu;
         let tun = clone(first)?;

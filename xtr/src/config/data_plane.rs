@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use daemon::config::Period;
+use daemon::config::{Period, Prefix, Spanned};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::dataplane::{DataPlaneConfig, Offload};
+use crate::dataplane::{DataPlaneConfig, MulticastSite, Offload};
 
 /// How the packet path runs. Ranges are checked when it starts.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -37,6 +37,17 @@ pub struct DataPlaneEntry {
     pub learn_mtu: bool,
 }
 
+/// The ITR's part of multicast (RFC 6830 11): the group is the outer destination too.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MulticastEntry {
+    /// The site's interfaces, by name.
+    pub interfaces: Vec<String>,
+    /// Groups that leave the site, IPv4 and IPv6.
+    #[schemars(with = "Vec<super::schema::PrefixText>")]
+    pub groups: Vec<Spanned<Prefix>>,
+}
+
 impl Default for DataPlaneEntry {
     fn default() -> Self {
         let DataPlaneConfig {
@@ -52,6 +63,7 @@ impl Default for DataPlaneEntry {
             wire_offloads,
             spin,
             learn_mtu,
+            multicast: _,
         } = DataPlaneConfig::default();
         Self {
             device,
@@ -70,7 +82,7 @@ impl Default for DataPlaneEntry {
 }
 
 impl DataPlaneEntry {
-    /// The packet path's own form. The locators are filled in when it starts.
+    /// The packet path's own form. The locators are filled in when it starts, multicast where the configuration has it.
     pub fn to_config(&self) -> DataPlaneConfig {
         DataPlaneConfig {
             device: self.device.clone(),
@@ -89,6 +101,17 @@ impl DataPlaneEntry {
             wire_offloads: self.wire_offloads,
             spin: self.spin.0,
             learn_mtu: self.learn_mtu,
+            multicast: None,
+        }
+    }
+}
+
+impl MulticastEntry {
+    /// The packet path's own form.
+    pub fn to_config(&self) -> MulticastSite {
+        MulticastSite {
+            interfaces: self.interfaces.clone(),
+            groups: self.groups.iter().map(|group| group.value.0).collect(),
         }
     }
 }

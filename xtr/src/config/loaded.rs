@@ -10,13 +10,17 @@ use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::auth::AuthKey;
 
-use super::{Config, EidEntry, MapServerEntry, OnMiss, RemoteEntry, StaticAction, StaticMapEntry};
+use super::{
+    Config, EidEntry, MapServerEntry, MulticastEntry, OnMiss, RemoteEntry, StaticAction,
+    StaticMapEntry,
+};
 use crate::core::eid_table::EidTable;
 use crate::core::locator_set::is_locator;
 use crate::core::settings::{
     HoldLimits, LocalLocator, LocalMapping, MapServer, RemoteLocator, RequesterPolicy, Settings,
     StaticEntry, StaticPath,
 };
+use crate::dataplane::DataPlaneConfig;
 use crate::forwarding::Role;
 use crate::kernel::nat::Translation;
 use crate::shell::{Host, Setup};
@@ -91,7 +95,14 @@ impl Loaded {
     pub fn setup(&self, host: &Host) -> Result<Setup, ConfigError> {
         Ok(Setup {
             settings: self.settings(host)?,
-            dataplane: self.config.data_plane.to_config(),
+            dataplane: DataPlaneConfig {
+                multicast: self
+                    .config
+                    .multicast
+                    .as_ref()
+                    .map(MulticastEntry::to_config),
+                ..self.config.data_plane.to_config()
+            },
             admin_socket: self.admin_socket(),
         })
     }
@@ -209,6 +220,7 @@ impl Loaded {
             "a time from 1s to 30d",
         )?;
         self.check_public_internet()?;
+        self.check_groups()?;
         let mut eids = EidTable::default();
         for entry in &config.eid_prefixes {
             let prefix = EidPrefix::new(entry.instance_id.0, entry.prefix.value.0);
@@ -231,6 +243,23 @@ impl Loaded {
         self.check_reachable(config.map_servers.iter().map(|s| &s.address), &eids)?;
         self.check_reachable(config.use_petr.iter().map(|petr| &petr.address), &eids)?;
         self.check_static()
+    }
+
+    /// Only multicast packets are read off the site's interfaces.
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let site = self.config.multicast.iter();
+        for group in site.flat_map(|site| &site.groups) {
+            let net = group.value.0;
+            let (space, least) = match net {
+                IpNet::V4(_) => ("224.0.0.0/4", 4),
+                IpNet::V6(_) => ("ff00::/8", 8),
+            };
+            if !net.addr().is_multicast() || net.prefix_len() < least {
+                let expected = format!("groups inside {space}");
+                return Err(self.source.error(group, expected, net.to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// RFC 9300 4.1: what the public Internet could forge is not used there.

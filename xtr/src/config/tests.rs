@@ -115,6 +115,22 @@ fn the_public_internet_profile_excludes_what_can_be_forged() {
 }
 
 #[test]
+fn only_groups_are_multicast() {
+    let with = |groups: &str| {
+        format!("{TWO_SITES}multicast: {{interfaces: [eth1], groups: [{groups}]}}\n")
+    };
+    Loaded::parse(
+        "xtr.yaml",
+        &with("239.1.0.0/16, \"ff3e::/16\", 224.0.0.0/4"),
+    )
+    .unwrap();
+    for group in ["10.0.0.0/8", "224.0.0.0/3", "\"2001:db8::/32\""] {
+        let found = error(&with(group));
+        assert!(found.contains("groups inside"), "{found}");
+    }
+}
+
+#[test]
 fn the_reference_page_shows_every_key_and_its_example_is_good() {
     let block = PAGE.split("```yaml\n").nth(1).expect("an example");
     let example = block.split("```").next().expect("which ends");

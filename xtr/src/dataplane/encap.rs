@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -232,7 +233,71 @@ impl Encapsulator {
         self.site_packet(tables, at, bytes.len(), instance);
     }
 
-    /// Sends what [`Encapsulator::owned_packet`] gathered.
+    /// A multicast packet of the site: `source_to` says from which locator to its group, if at all (RFC 6830 11).
+    pub(crate) fn group_packet(
+        &mut self,
+        tables: &Tables,
+        bytes: &[u8],
+        vnet: VnetHeader,
+        source_to: impl FnOnce(IpAddr) -> Option<IpAddr>,
+    ) {
+        let Ok(inner) = Inner::parse(bytes) else {
+            return self.shared.count(Counter::SiteMalformed);
+        };
+        if !inner::header_checksum_holds(bytes, &inner) {
+            return self.shared.count(Counter::SiteMalformed);
+        }
+        let Some(source) = source_to(inner.destination) else {
+            return;
+        };
+        let Some(local) = tables.local_source(inner.source) else {
+            return self.shared.count(Counter::SourceNotEid);
+        };
+        // No kernel lies between to count the hop.
+        let Some(ttl) = inner.ttl.checked_sub(1).filter(|&ttl| ttl > 0) else {
+            return self.shared.count(Counter::TtlExpired);
+        };
+        if !self.has_room() {
+            self.flush();
+        }
+        let at = self.packets_end + HEADROOM;
+        let packet = &mut self.arena[at..at + inner.len];
+        packet.copy_from_slice(&bytes[..inner.len]);
+        inner::rewrite(packet, inner.v6, inner.tos, ttl);
+        self.packets_end = (at + inner.len).next_multiple_of(16);
+        let headers = if inner.v6 { 40 } else { 20 } + 8 + DATA_HEADER_LEN;
+        if self.wire_length(at, &inner, &vnet) > self.shared.locator_mtu - headers {
+            return self.shared.count(Counter::TooBig);
+        }
+        let hash = inner.flow_hash(&self.arena[at..at + inner.len]);
+        let Some((port_index, port, _)) = self.shared.pool.of_flow(inner.v6, hash) else {
+            return self.shared.count(Counter::SendErrors);
+        };
+        let iid = local.prefix.iid;
+        let header = DataHeader {
+            instance_id: (iid != 0).then_some(iid),
+            ..DataHeader::default()
+        };
+        let mut lisp = [0; DATA_HEADER_LEN];
+        header.emit(&mut lisp);
+        let outer = Outer {
+            source,
+            rloc: inner.destination,
+            tos: inner.tos,
+            ttl,
+            port_index,
+            port,
+        };
+        match self.encapsulate(at, &inner, &vnet, outer, lisp) {
+            Some(packets) => {
+                let counters = self.shared.forwarding.counters();
+                counters.add(Counter::Encapsulated, packets);
+            }
+            None => self.shared.count(Counter::SiteMalformed),
+        }
+    }
+
+    /// Sends what [`Encapsulator::owned_packet`] and [`Encapsulator::group_packet`] gathered.
     pub(crate) fn finish(&mut self) {
         self.flush();
     }
@@ -406,6 +471,16 @@ impl Encapsulator {
         Plan::new(&self.arena[at..at + inner.len], inner.v6, l4, kind, size)
     }
 
+    /// Octets of a packet, or of the largest segment of a super-packet. 0: its headers make no sense.
+    fn wire_length(&self, at: usize, inner: &Inner, vnet: &VnetHeader) -> usize {
+        match vnet.segments {
+            None => inner.len,
+            Some((kind, size)) => self
+                .plan(at, inner, vnet, kind, size)
+                .map_or(0, |plan| (plan.header_len + plan.size).min(inner.len)),
+        }
+    }
+
     /// Deals with a packet that the locator's path does not carry whole; false: it does.
     fn too_big(
         &mut self,
@@ -416,14 +491,7 @@ impl Encapsulator {
         vnet: &VnetHeader,
         limit: usize,
     ) -> bool {
-        let wire_length = match vnet.segments {
-            None => inner.len,
-            Some((kind, size)) => match self.plan(at, inner, vnet, kind, size) {
-                Some(plan) => (plan.header_len + plan.size).min(inner.len),
-                None => return false,
-            },
-        };
-        if wire_length <= limit {
+        if self.wire_length(at, inner, vnet) <= limit {
             return false;
         }
         if inner.fragmentable {

@@ -110,11 +110,25 @@ impl PortPool {
         // Bound, so that the kernel routes by our locator (several providers) although the header is ours.
         socket.bind(&SocketAddr::new(source, 0).into())?;
         size_ourselves(&socket, v6)?;
+        if let Some(interface) = v6.then(|| interface_of(source)).flatten() {
+            // Over IPv4 the kernel takes the interface of the source by itself.
+            socket.set_multicast_if_v6(interface)?;
+        }
         let socket = Arc::new(socket);
         let mut known = self.raw.write().unwrap_or_else(PoisonError::into_inner);
         known.push((source, Arc::clone(&socket)));
         Ok(socket)
     }
+}
+
+/// The interface that has one of our locators.
+fn interface_of(address: IpAddr) -> Option<u32> {
+    let name = nix::ifaddrs::getifaddrs().ok()?.find_map(|interface| {
+        let own = interface.address?;
+        let own = own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip()));
+        (own == Some(address)).then_some(interface.interface_name)
+    })?;
+    nix::net::if_::if_nametoindex(name.as_str()).ok()
 }
 
 /// We size packets ourselves and learn from ICMP through the error queue: the kernel's path MTU must neither fragment

@@ -3,10 +3,10 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::null_mut;
 
-use socket2::SockAddr;
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
 /// Ancillary data of one message.
 #[derive(Debug, Clone, Copy)]
@@ -493,6 +493,78 @@ fn offender(bytes: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+/// A socket that reads the multicast packets arriving at an interface, as Ethernet frames with a virtio-net header each.
+/// It does not block.
+///
+/// # Errors
+/// Packet sockets are not allowed, or the interface is gone.
+pub(crate) fn multicast_socket(interface: u32) -> io::Result<Socket> {
+    /// `PACKET_VNET_HDR` (linux/if_packet.h): what the sender's offloads left undone is said, as on a TUN device.
+    const PACKET_VNET_HDR: i32 = 15;
+    let every = (libc::ETH_P_ALL as u16).to_be();
+    // Without a protocol nothing arrives before the filter is in place.
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
+    socket.attach_filter(&MULTICAST_FILTER)?;
+    set_option(socket.as_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, 1)?;
+    // SAFETY: plain data; all zero is a valid value.
+    let mut membership: libc::packet_mreq = unsafe { zeroed() };
+    membership.mr_ifindex = interface as _;
+    membership.mr_type = libc::PACKET_MR_ALLMULTI as _;
+    // SAFETY: `membership` outlives the call, and its true length is given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const membership).cast(),
+            size_of::<libc::packet_mreq>() as _,
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the storage is large enough for every address; a sockaddr_ll is written into it, and its length given.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let link = storage.cast::<libc::sockaddr_ll>();
+            (*link).sll_family = libc::AF_PACKET as _;
+            (*link).sll_protocol = every;
+            (*link).sll_ifindex = interface as _;
+            *length = size_of::<libc::sockaddr_ll>() as _;
+            Ok(())
+        })?
+    };
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+/// Frames that arrive (not those that this box sends) with an IPv4 or IPv6 multicast destination, whole.
+const MULTICAST_FILTER: [SockFilter; 12] = {
+    const LOAD_WORD: u16 = 0x20;
+    const LOAD_HALF: u16 = 0x28;
+    const LOAD_BYTE: u16 = 0x30;
+    const EQUAL: u16 = 0x15;
+    const AND: u16 = 0x54;
+    const RETURN: u16 = 0x06;
+    /// `SKF_AD_OFF + SKF_AD_PKTTYPE` (linux/filter.h): how the frame came here.
+    const KIND: u32 = 0xffff_f000 + 4;
+    const OUTGOING: u32 = 4;
+    [
+        SockFilter::new(LOAD_WORD, 0, 0, KIND),
+        SockFilter::new(EQUAL, 9, 0, OUTGOING),
+        SockFilter::new(LOAD_HALF, 0, 0, 12),
+        SockFilter::new(EQUAL, 0, 3, 0x0800),
+        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 16),
+        SockFilter::new(AND, 0, 0, 0xf0),
+        SockFilter::new(EQUAL, 3, 4, 0xe0),
+        SockFilter::new(EQUAL, 0, 3, 0x86dd),
+        SockFilter::new(LOAD_BYTE, 0, 0, 14 + 24),
+        SockFilter::new(EQUAL, 0, 1, 0xff),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+};
 
 /// Sets an integer socket option.
 ///

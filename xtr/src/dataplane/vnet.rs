@@ -46,6 +46,16 @@ impl VnetHeader {
         })
     }
 
+    /// The same for a packet without its first octets, such as an Ethernet header.
+    pub(crate) fn behind(self, octets: usize) -> Self {
+        Self {
+            checksum: self
+                .checksum
+                .map(|(start, field)| (start.saturating_sub(octets), field)),
+            ..self
+        }
+    }
+
     /// The header of a packet that is complete as it stands.
     pub(crate) const PLAIN: [u8; VNET_LEN] = [0; VNET_LEN];
 

@@ -1,6 +1,6 @@
 //! From the site to the locators.
 
-use xtr::dataplane::{DataPlaneConfig, Offload};
+use xtr::dataplane::{DataPlaneConfig, MulticastSite, Offload};
 use xtr::forwarding::{Counter, DataEvent, Decision};
 
 use crate::Test;
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_large_packet_without_df_is_split_in_two", split),
     ("a_smaller_path_is_learned_from_icmp", learn_mtu),
     ("forged_icmp_changes_nothing", forged_icmp),
+    ("groups_are_their_own_locators", groups),
 ];
 
 /// RFC 6830 5.1 to 5.3: all four mixes, TTL and TOS copied, DF set, checksum zero, port 4341.
@@ -289,4 +290,93 @@ fn forged_icmp() {
     assert_eq!(learned(&stage), (ip("192.0.2.1"), 1400));
     let rlocs = stage.plane.forwarding().rlocs();
     assert_eq!(rlocs.get(ip("192.0.2.9")).mtu(), None);
+}
+
+/// RFC 6830 11, in both families, with checksums that the host left to its device, and what stays at home.
+fn groups() {
+    let stage = Stage::set(DataPlaneConfig {
+        multicast: Some(MulticastSite {
+            interfaces: vec!["site".to_owned()],
+            groups: ["239.1.0.0/16", "ff3e::/16"]
+                .map(|net| net.parse().unwrap())
+                .to_vec(),
+        }),
+        ..settings()
+    });
+    let offloads = ["ethtool", "-K", "eth0", "tx", "on"];
+    let _ = stage.lab.exec("host", offloads, SOON);
+    for (group, header) in [("239.1.2.3", 20), ("ff3e::8000:1", 40)] {
+        let mark = format!("to {group}");
+        let to = std::net::SocketAddr::new(ip(group), 2222);
+        stage
+            .lab
+            .run_in("host", || {
+                // A socket of the host, whose UDP checksum its device is to finish.
+                let own = if to.is_ipv4() {
+                    "10.1.0.10:0"
+                } else {
+                    "[fd01::10]:0"
+                };
+                let socket = std::net::UdpSocket::bind(own).unwrap();
+                let socket = socket2::Socket::from(socket);
+                if to.is_ipv4() {
+                    socket.set_multicast_ttl_v4(20).unwrap();
+                } else {
+                    socket.set_multicast_hops_v6(20).unwrap();
+                }
+                socket.send_to(mark.as_bytes(), &to.into()).unwrap();
+            })
+            .unwrap();
+        let seen = stage.seen("core", "xtr", &mark, |p| holds(p, mark.as_bytes()));
+        let outer = if header == 20 {
+            &seen[16..20]
+        } else {
+            &seen[24..40]
+        };
+        let inner = &seen[header + 16..];
+        let inside = if header == 20 {
+            &inner[16..20]
+        } else {
+            &inner[24..40]
+        };
+        assert_eq!(outer, inside, "the group outside and inside");
+        let (source, ttl, inner_ttl) = if header == 20 {
+            (ip("192.0.2.2"), seen[8], inner[8])
+        } else {
+            (ip("2001:db8::2"), seen[7], inner[7])
+        };
+        let written = if header == 20 {
+            &seen[12..16]
+        } else {
+            &seen[8..24]
+        };
+        match source {
+            std::net::IpAddr::V4(source) => assert_eq!(written, source.octets()),
+            std::net::IpAddr::V6(source) => assert_eq!(written, source.octets()),
+        }
+        assert_eq!((ttl, inner_ttl), (19, 19));
+        let packet = udp_checksum_error(inner, header);
+        assert_eq!(packet, 0, "the inner UDP checksum is right");
+    }
+    let before = stage.count(Counter::Encapsulated);
+    for (group, ttl) in [("239.2.0.1", 20), ("224.0.0.9", 20), ("239.1.2.3", 1)] {
+        stage.inject("host", &from_host(group, ttl, b"stays"));
+    }
+    stage.inject("host", &from_host("239.1.2.4", 20, b"goes"));
+    stage.seen("core", "xtr", "the last one", |p| holds(p, b"goes"));
+    assert!(!stage.all("core", "xtr").iter().any(|p| holds(p, b"stays")));
+    assert_eq!(stage.count(Counter::Encapsulated), before + 1);
+}
+
+/// 0 if the UDP checksum of an IP packet is right.
+fn udp_checksum_error(packet: &[u8], header: usize) -> u16 {
+    let addresses = if header == 20 {
+        &packet[12..20]
+    } else {
+        &packet[8..40]
+    };
+    let length = u16::from_be_bytes([packet[header + 4], packet[header + 5]]);
+    let pseudo = [addresses, &[0, 17], &length.to_be_bytes()].concat();
+    let whole = [&pseudo[..], &packet[header..header + usize::from(length)]].concat();
+    lisp::ip::checksum(&whole)
 }

@@ -32,6 +32,7 @@ mod mtu;
 mod mtu_fragments;
 mod mtu_split;
 mod mtu_stateful;
+mod multicast;
 mod negative_prefix;
 mod negative_reply;
 mod probing;
