@@ -40,10 +40,13 @@ pub(crate) struct Forward {
     /// Print nothing after `ready`.
     #[arg(long)]
     quiet: bool,
+    /// End in order as soon as packets flow.
+    #[arg(long)]
+    end: bool,
 }
 
 impl Forward {
-    /// Runs until killed.
+    /// Runs until killed, unless it is to end.
     pub(crate) fn run(self) -> Result<(), String> {
         let forwarding = Arc::new(Forwarding::new(Policy::default()));
         let config = DataPlaneConfig {
@@ -71,6 +74,9 @@ impl Forward {
                 .map_err(|e| e.to_string())?;
         }
         println!("ready");
+        if self.end {
+            return Ok(());
+        }
         let mut shown: Vec<(String, u64)> = Vec::new();
         loop {
             while let Some(event) = events.recv_timeout(Duration::from_secs(1)) {

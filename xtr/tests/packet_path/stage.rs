@@ -49,7 +49,7 @@ pub(crate) fn lab() -> Lab {
 }
 
 /// Starts a packet path in the lab's router.
-pub(crate) fn start(lab: &Lab, policy: Policy) -> (DataPlane, EventReceiver) {
+fn start(lab: &Lab, policy: Policy) -> (DataPlane, EventReceiver) {
     start_with(lab, policy, settings())
 }
 
