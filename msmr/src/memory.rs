@@ -82,7 +82,11 @@ pub(crate) fn fetch<T: ?Sized>(value: &T) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = (&raw const *value).cast::<i8>();
-        for offset in (0..size_of_val(value)).step_by(CACHE_LINE) {
+        let size = size_of_val(value);
+        // A value can begin inside a line, and then reaches into one more than its size says.
+        let first = CACHE_LINE - start.addr() % CACHE_LINE;
+        let lines = (first..size).step_by(CACHE_LINE);
+        for offset in (0..size.min(1)).chain(lines) {
             // SAFETY: the address lies inside the value; the instruction neither faults nor changes anything.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(offset)) };
         }

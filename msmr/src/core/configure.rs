@@ -7,7 +7,7 @@ use super::limit::{ReplyLimit, SourceLimit};
 use super::registration::{Etr, take_out};
 use super::site::{Config, SiteConfig, SiteEvent, SitePrefix};
 use super::table::EidTable;
-use super::{Configured, Core, Permitted, Remote};
+use super::{Configured, Core, Permitted};
 
 impl Core {
     /// Takes a new configuration: sites are added, changed and removed, registrations of what stays are kept.
@@ -100,7 +100,7 @@ impl Core {
                 Some(Configured::Site { site, .. }) => {
                     self.sites.get(*site).map_or("?", |site| &site.config.name)
                 }
-                Some(Configured::Remote(_)) => "another Map-Server",
+                Some(Configured::Remote) => "another Map-Server",
                 None => continue,
             };
             return Err(format!(
@@ -232,7 +232,7 @@ impl Core {
         for server in &self.config.map_servers {
             for prefix in &server.prefixes {
                 if let Some(known) = self.known.get_mut(prefix) {
-                    if matches!(known.configured, Some(Configured::Remote(_))) {
+                    if matches!(known.configured, Some(Configured::Remote)) {
                         known.configured = None;
                     }
                     if known.is_empty() {
@@ -241,21 +241,17 @@ impl Core {
                 }
             }
         }
+        self.remotes = EidTable::default();
         if !config.roles.map_resolver {
             return;
         }
         for server in &config.map_servers {
             for prefix in &server.prefixes {
                 let known = self.known.get_or_default(prefix);
-                match &mut known.configured {
-                    Some(Configured::Remote(remote)) => remote.servers.push(server.address),
-                    Some(Configured::Site { .. }) => {}
-                    None => {
-                        known.configured = Some(Configured::Remote(Box::new(Remote {
-                            servers: vec![server.address],
-                            turn: 0,
-                        })));
-                    }
+                if !matches!(known.configured, Some(Configured::Site { .. })) {
+                    known.configured = Some(Configured::Remote);
+                    let remote = self.remotes.get_or_default(prefix);
+                    remote.servers.push(server.address);
                 }
             }
         }

@@ -5,6 +5,7 @@ mod configure;
 mod expiry;
 mod index;
 mod limit;
+mod locators;
 mod nonces;
 mod notify;
 mod register;
@@ -18,7 +19,6 @@ mod warm;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use daemon::log::Limiter;
 use daemon::{Counters, Time};
@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use expiry::Expiries;
 use limit::{ReplyLimit, SourceLimit};
+pub use locators::LocatorSet;
 use nonces::Nonces;
 use notify::Pendings;
 use registration::Registration;
@@ -228,8 +229,12 @@ impl Known {
 
 #[derive(Debug)]
 enum Configured {
-    Site { site: u32, deny: bool },
-    Remote(Box<Remote>),
+    Site {
+        site: u32,
+        deny: bool,
+    },
+    /// Of other Map-Servers: `remotes` has them.
+    Remote,
 }
 
 /// What may be registered in a configured prefix.
@@ -241,7 +246,7 @@ struct Permitted {
 }
 
 /// Map-Servers that serve a prefix, taking turns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Remote {
     servers: Vec<IpAddr>,
     turn: usize,
@@ -257,6 +262,7 @@ pub struct Core {
     /// The sites' configured prefixes alone: often few beside what is registered in them, so that a Map-Register finds its
     /// site in memory that is near.
     permitted: EidTable<Permitted>,
+    remotes: EidTable<Remote>,
     aggregates: EidTable<()>,
     registrations: usize,
     /// Whether policy denies any prefix; else nobody has to look.
@@ -285,6 +291,7 @@ impl Core {
             sites: Sites::default(),
             known: EidTable::default(),
             permitted: EidTable::default(),
+            remotes: EidTable::default(),
             aggregates: EidTable::default(),
             registrations: 0,
             any_denied: false,
@@ -404,9 +411,6 @@ fn is_foreign_vendor(address: &lisp::Address) -> bool {
         _ => false,
     }
 }
-
-/// Shares one allocation between equal locator-sets that follow each other.
-type LocatorSet = Arc<[lisp::wire::Locator]>;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use lisp::auth::{AuthKey, Coverage, MacAlgorithm, verify_covering};
 use lisp::wire::{Locator, MapNotify, MapRecord, MapRegister, XtrSiteId};
 use lisp::{Address, CONTROL_PORT, EidPrefix, Lcaf};
 
-use super::registration::{Etr, EtrId, Registration, sorted};
+use super::registration::{Etr, EtrId, Registration};
 use super::site::{Edition, SiteEvent, SiteKey, accepted_forms};
 use super::{Core, Datagram, Event, LocatorSet, SourcePort, Transmit, is_foreign_vendor};
 
@@ -431,7 +431,7 @@ fn shared_set(record: &MapRecord, last: &mut Option<LocatorSet>) -> LocatorSet {
         Address::None => false,
         _ => true,
     };
-    let set = sorted(record.locators.iter().filter(usable).cloned().collect());
+    let set = LocatorSet::sorted(record.locators.iter().filter(usable).cloned().collect());
     match last {
         Some(last) if *last == set => last.clone(),
         _ => {

@@ -1,12 +1,14 @@
 //! Who registered a prefix, and what the prefix maps to because of that.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::num::NonZeroU32;
 
 use daemon::Time;
 use lisp::wire::{Action, Locator, MapRecord, XtrSiteId};
 use lisp::{Address, EidPrefix};
 use smallvec::SmallVec;
+
+use super::LocatorSet;
 
 /// What tells ETRs of one prefix apart: the xTR-ID where one is sent, otherwise the source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,11 +55,14 @@ pub struct Etr {
     /// Map-version number.
     pub map_version: u16,
     /// The locator-set as registered, sorted.
-    pub locators: Arc<[Locator]>,
+    pub locators: LocatorSet,
 }
 
 /// ETRs of one prefix. Most prefixes have one, which takes no memory of its own.
 pub(crate) type Etrs = SmallVec<[Etr; 1]>;
+
+/// Turns taken, and one: never 0, so that a prefix without registration is told apart without an octet more.
+type Turn = NonZeroU32;
 
 impl Etr {
     /// Who.
@@ -75,7 +80,7 @@ pub struct Registration {
     /// Number of the site.
     pub(crate) site: u32,
     /// Whose turn it is to get a Map-Request.
-    pub(crate) turn: u32,
+    pub(crate) turn: Turn,
     /// When the expiry timer looks at it next.
     pub(crate) scheduled: Time,
     /// In the order of their last Map-Register: the latest is last.
@@ -93,7 +98,7 @@ impl Registration {
     pub(crate) fn new(site: u32) -> Self {
         Self {
             site,
-            turn: 0,
+            turn: Turn::MIN,
             scheduled: Time::NEVER,
             etrs: Etrs::new(),
         }
@@ -222,8 +227,8 @@ impl Registration {
         }
         // The order of registering changes with each Map-Register; turns need one that stays.
         targets.sort_unstable();
-        let target = targets[self.turn as usize % targets.len()];
-        self.turn = self.turn.wrapping_add(1);
+        let target = targets[(self.turn.get() - 1) as usize % targets.len()];
+        self.turn = self.turn.checked_add(1).unwrap_or(Turn::MIN);
         Some(target)
     }
 }
@@ -257,12 +262,6 @@ fn not_local(locator: Locator) -> Locator {
     }
 }
 
-/// Sorts a locator-set as Map-Replies carry it: IPv4, IPv6, LCAF, each by value (RFC 6830 6.1.5, RFC 8060 3).
-pub(crate) fn sorted(mut locators: Vec<Locator>) -> Arc<[Locator]> {
-    locators.sort_by(|a, b| a.rloc.cmp(&b.rloc));
-    locators.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +292,7 @@ mod tests {
             restored: false,
             action: Action::NoAction,
             map_version: 0,
-            locators: sorted(locators.iter().map(locator).collect()),
+            locators: LocatorSet::sorted(locators.iter().map(locator).collect()),
         }
     }
 

@@ -228,7 +228,7 @@ impl Core {
             known.registration.is_some()
                 || matches!(
                     known.configured,
-                    Some(Configured::Remote(_) | Configured::Site { deny: true, .. })
+                    Some(Configured::Remote | Configured::Site { deny: true, .. })
                 )
         };
         let covering = self
@@ -258,7 +258,7 @@ impl Core {
                 UNREGISTERED_TTL,
                 Action::NativelyForward,
             ),
-            (Some(Configured::Remote(_)), None) => self.forward_to_server(&prefix, from),
+            (Some(Configured::Remote), None) => self.forward_to_server(&prefix, from),
             (None, None) => self.negative(&host, None, NOT_LISP_TTL, Action::NativelyForward),
         }
     }
@@ -355,11 +355,7 @@ impl Core {
 
     fn forward_to_server(&mut self, prefix: &EidPrefix, from: IpAddr) -> Decision {
         let families = self.families;
-        let configured = self
-            .known
-            .get_mut(prefix)
-            .and_then(|known| known.configured.as_mut());
-        let Some(Configured::Remote(remote)) = configured else {
+        let Some(remote) = self.remotes.get_mut(prefix) else {
             return Decision::Drop(Event::NoUsableEtr);
         };
         let usable: Vec<IpAddr> = remote

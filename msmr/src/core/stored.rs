@@ -13,7 +13,7 @@ use lisp::EidPrefix;
 use lisp::wire::{MapRecord, MapRegister};
 
 use super::nonces::NonceKey;
-use super::registration::{Etr, EtrId, Registration, sorted};
+use super::registration::{Etr, EtrId, Registration};
 use super::request::fingerprint;
 use super::{Core, LocatorSet};
 
@@ -200,7 +200,9 @@ impl Core {
         let expires = from_nanos(expires);
         let locators = match last_set {
             Some(set) if set[..] == record.locators[..] => set.clone(),
-            _ => last_set.insert(sorted(record.locators.clone())).clone(),
+            _ => last_set
+                .insert(LocatorSet::sorted(record.locators.clone()))
+                .clone(),
         };
         let etr = Etr {
             source,

@@ -415,6 +415,13 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_takes_three_cache_lines() {
+        use crate::core::Known;
+        // With a million prefixes each line more is a wait for memory in each message.
+        assert_eq!(size_of::<Slot<Known>>(), 3 * 64);
+    }
+
+    #[test]
     fn pages_continue_where_they_ended() {
         let texts = [
             "10.0.0.0/8",

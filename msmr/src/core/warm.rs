@@ -36,7 +36,8 @@ impl Core {
         self.known.warm(hosts, |known| {
             let registration = known.registration.as_ref();
             if let Some(etr) = registration.and_then(|registration| registration.etrs.last()) {
-                fetch(&etr.locators[..etr.locators.len().min(2)]);
+                let locators = etr.locators.elsewhere();
+                fetch(&locators[..locators.len().min(2)]);
             }
         });
         if self.sites.len() >= SMALL {
