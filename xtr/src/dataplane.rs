@@ -37,6 +37,7 @@ use lisp::EidPrefix;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::{Domain, Socket};
 
+use crate::fastpath::{FastPath, Surroundings};
 use crate::forwarding::{
     Decision, Entry, EventReceiver, Forwarding, HeldPacket, LocalEid, Policy, event_channel,
 };
@@ -55,6 +56,10 @@ use sockets::{IcmpSockets, PortPool, data_socket};
 use sys::say_destinations;
 use traceroute::Traceroutes;
 
+pub(crate) use encap::inner_limit;
+pub(crate) use inner::decapsulated_tos;
+pub(crate) use traceroute::PORTS as TRACEROUTE_PORTS;
+
 /// Events that may wait for the control plane.
 const EVENTS: usize = 4096;
 
@@ -68,9 +73,27 @@ pub enum Offload {
     Off,
 }
 
+/// Who encapsulates and decapsulates.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataPath {
+    /// The daemon, through its TUN device.
+    #[default]
+    Tun,
+    /// eBPF programs in the kernel, for all packets that need nothing else; the daemon for the others. No start without
+    /// them.
+    Kernel,
+    /// As `kernel` where the kernel lets it be, otherwise as `tun`.
+    Auto,
+}
+
 /// What a data plane needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct DataPlaneConfig {
+    /// Who encapsulates and decapsulates.
+    pub path: DataPath,
     /// Name of the TUN device, at most 15 octets.
     pub device: String,
     /// `/dev/net/tun`, or where that device node is.
@@ -103,6 +126,7 @@ pub struct DataPlaneConfig {
 impl Default for DataPlaneConfig {
     fn default() -> Self {
         Self {
+            path: DataPath::default(),
             device: "lisp0".to_owned(),
             tun_node: PathBuf::from("/dev/net/tun"),
             first_table: 4341,
@@ -156,6 +180,7 @@ pub enum DataPlaneError {
 /// A running packet path. Dropping it stops the threads and removes device, routes and rules.
 #[derive(Debug)]
 pub struct DataPlane {
+    shared: Arc<Shared>,
     forwarding: Arc<Forwarding>,
     routing: Mutex<PolicyRouting>,
     aggregates: Mutex<AggregateRoutes>,
@@ -209,6 +234,7 @@ impl DataPlane {
             .map_err(refused("opening a socket to set offloads"))?;
         let icmp = IcmpSockets::new().map_err(refused("opening an ICMP socket"))?;
         let join = config.offload == Offload::Auto;
+        let fast = start_fast(config, &forwarding, tun.index, &pool, site.view())?;
         let shared = Arc::new(Shared {
             forwarding: Arc::clone(&forwarding),
             events,
@@ -219,6 +245,7 @@ impl DataPlane {
             source_ports: config.source_ports,
             join,
             spin: config.spin,
+            fast,
         });
         let stop = Arc::new(
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -276,6 +303,7 @@ impl DataPlane {
         })?;
         let releaser = Encapsulator::new(Arc::clone(&shared), clone(first)?);
         let mut plane = Self {
+            shared: Arc::clone(&shared),
             forwarding,
             routing: Mutex::new(routing),
             aggregates: Mutex::new(aggregates),
@@ -377,6 +405,7 @@ impl DataPlane {
         // The route first: a packet given back to the kernel must find it.
         let routed = self.sync_entry(&prefix, &decision);
         let entry = self.forwarding.insert(prefix, decision, map_version);
+        self.tell(|fast| fast.entry_changed(&prefix));
         routed.map(|()| entry)
     }
 
@@ -387,6 +416,7 @@ impl DataPlane {
     pub fn withdraw(&self, prefix: &EidPrefix) -> Result<Option<Arc<Entry>>, DataPlaneError> {
         let removed = self.forwarding.remove(prefix);
         if removed.is_some() {
+            self.tell(|fast| fast.entry_changed(prefix));
             self.unroute(prefix)?;
         }
         Ok(removed)
@@ -399,6 +429,9 @@ impl DataPlane {
     pub fn clear(&self) -> Result<(), DataPlaneError> {
         let entries = self.forwarding.entries();
         self.forwarding.clear();
+        for entry in &entries {
+            self.tell(|fast| fast.entry_changed(&entry.prefix));
+        }
         let mut routing = self.routing();
         for entry in entries {
             if !self.forwarding.is_local(&entry.prefix) {
@@ -504,6 +537,7 @@ impl DataPlane {
             warn_if_not_forwarding(&prefix);
         }
         self.forwarding.add_local(local);
+        self.tell(|fast| fast.local_changed(&prefix));
         self.routing().add_local(prefix, away)?;
         self.sync_probes()
     }
@@ -526,6 +560,7 @@ impl DataPlane {
         if !self.forwarding.remove_local(prefix) {
             return Ok(false);
         }
+        self.tell(|fast| fast.local_changed(prefix));
         self.routing().remove_local(*prefix)?;
         if let Some(entry) = self.forwarding.get(prefix) {
             self.sync_entry(prefix, &entry.decision)?;
@@ -542,6 +577,7 @@ impl DataPlane {
         let had_petr = self.forwarding.policy().petr.is_some();
         let has_petr = policy.petr.is_some();
         self.forwarding.set_policy(policy);
+        self.tell(FastPath::policy_changed);
         if had_petr != has_petr {
             for entry in self.forwarding.entries() {
                 self.sync_entry(&entry.prefix, &entry.decision)?;
@@ -575,6 +611,36 @@ impl DataPlane {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts (24-bit nonce) or ends the state in which every packet to a locator asks for an echo (RFC 6830 6.3.1).
+    pub fn request_echo(&self, rloc: IpAddr, nonce: Option<u32>) {
+        if let Some(state) = self.forwarding.rlocs().find(rloc) {
+            state.request_echo(nonce);
+            self.tell(|fast| fast.rloc_changed(rloc));
+        }
+    }
+
+    /// Whether plain packets take the kernel path.
+    pub fn is_in_kernel(&self) -> bool {
+        self.shared.fast.is_some()
+    }
+
+    /// Brings all counters of [`DataPlane::forwarding`] up to date, which the packet threads do by themselves and the
+    /// kernel path does not.
+    pub fn count(&self) {
+        self.tell(FastPath::collect);
+    }
+
+    /// Brings the counters of one map-cache entry up to date.
+    pub fn count_entry(&self, prefix: &EidPrefix) {
+        self.tell(|fast| fast.collect_entry(prefix));
+    }
+
+    fn tell(&self, what: impl FnOnce(&FastPath)) {
+        if let Some(fast) = &self.shared.fast {
+            what(fast);
+        }
+    }
+
     /// Whether the site has a route to an EID, other than by default or into the tunnel.
     pub fn site_route(&self, eid: IpAddr) -> bool {
         self.site.current().has_route(eid)
@@ -583,6 +649,45 @@ impl DataPlane {
     /// Whether the site has a route to some part of an EID-Prefix, other than by default or into the tunnel.
     pub fn site_reaches(&self, prefix: &EidPrefix) -> bool {
         self.site.current().reaches(&prefix.prefix)
+    }
+}
+
+/// The kernel path, where it is wanted and possible; says once which path packets take, and why not the other.
+fn start_fast(
+    config: &DataPlaneConfig,
+    forwarding: &Arc<Forwarding>,
+    tunnel: u32,
+    pool: &PortPool,
+    site: SiteView,
+) -> Result<Option<FastPath>, KernelError> {
+    if config.path == DataPath::Tun {
+        return Ok(None);
+    }
+    let surroundings = Surroundings {
+        tunnel,
+        locator_mtu: usize::from(config.locator_mtu),
+        rlocs: config.rlocs.clone(),
+        ports: pool.ports(),
+        site,
+    };
+    match FastPath::start(Arc::clone(forwarding), surroundings) {
+        Ok(fast) => {
+            tracing::info!("plain packets take the kernel path (eBPF), the others the TUN device");
+            Ok(Some(fast))
+        }
+        Err(error) if config.path == DataPath::Auto => {
+            tracing::info!(
+                %error,
+                "packets take the TUN device; the kernel path needs CAP_BPF and CAP_NET_ADMIN outside of user \
+                 namespaces, and Linux 6.6"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(KernelError {
+            what: "loading the programs of `path: kernel`".to_owned(),
+            source: error,
+            hint: "They need CAP_BPF and CAP_NET_ADMIN outside of user namespaces, and Linux 6.6; or choose `path: auto`",
+        }),
     }
 }
 

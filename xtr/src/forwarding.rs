@@ -154,6 +154,13 @@ impl Entry {
         }
     }
 
+    /// As [`Entry::used`], for packets that somebody else counted: the last of them at `last_ms`.
+    pub(crate) fn was_used(&self, packets: u64, bytes: u64, last_ms: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.last_used.fetch_max(last_ms + 1, Ordering::Relaxed);
+    }
+
     /// Milliseconds from [`Forwarding::epoch`] to the last packet that used the entry; none: never used.
     pub fn last_used_ms(&self) -> Option<u64> {
         self.last_used.load(Ordering::Relaxed).checked_sub(1)

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod dataplane;
+mod fastpath;
 pub mod forwarding;
 pub mod kernel;
 pub mod shell;

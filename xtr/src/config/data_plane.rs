@@ -6,12 +6,15 @@ use daemon::config::{Period, Prefix, Spanned};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::dataplane::{DataPlaneConfig, MulticastSite, Offload};
+use crate::dataplane::{DataPath, DataPlaneConfig, MulticastSite, Offload};
 
 /// How the packet path runs. Ranges are checked when it starts.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct DataPlaneEntry {
+    /// Who encapsulates and decapsulates: `tun` (the daemon), `kernel` (eBPF programs, and the daemon what is left),
+    /// `auto` (`kernel` where it can be).
+    pub path: DataPath,
     /// Name of the TUN device, at most 15 octets.
     pub device: String,
     /// `/dev/net/tun`, or where that device node is.
@@ -51,6 +54,7 @@ pub struct MulticastEntry {
 impl Default for DataPlaneEntry {
     fn default() -> Self {
         let DataPlaneConfig {
+            path,
             device,
             tun_node,
             first_table,
@@ -66,6 +70,7 @@ impl Default for DataPlaneEntry {
             multicast: _,
         } = DataPlaneConfig::default();
         Self {
+            path,
             device,
             tun_node,
             first_table,
@@ -85,6 +90,7 @@ impl DataPlaneEntry {
     /// The packet path's own form. The locators are filled in when it starts, multicast where the configuration has it.
     pub fn to_config(&self) -> DataPlaneConfig {
         DataPlaneConfig {
+            path: self.path,
             device: self.device.clone(),
             tun_node: self.tun_node.clone(),
             first_table: self.first_table,

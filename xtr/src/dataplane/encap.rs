@@ -21,6 +21,7 @@ use super::segment::{Plan, complete_checksum};
 use super::sockets::{IcmpSockets, PortPool};
 use super::traceroute::{Traceroutes, UNTRACED_TTL, is_traceroute};
 use super::vnet::{Super, VNET_LEN, VnetHeader};
+use crate::fastpath::FastPath;
 use crate::forwarding::{
     Counter, DataEvent, Destination, Edition, EventSender, Forwarding, HeldPacket, Tables,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) source_ports: u16,
     pub(crate) join: bool,
     pub(crate) spin: Duration,
+    /// Who takes plain packets before they come here.
+    pub(crate) fast: Option<FastPath>,
 }
 
 impl Shared {
@@ -63,12 +66,14 @@ impl Shared {
         }
     }
 
-    /// Largest inner packet that a locator's path carries whole (S of RFC 6830 5.4.1).
-    fn inner_limit(&self, destination: &Destination) -> usize {
-        let learned = destination.state.mtu().map_or(usize::MAX, usize::from);
-        let outer = if destination.rloc.is_ipv6() { 40 } else { 20 };
-        self.locator_mtu.min(learned) - outer - 8 - DATA_HEADER_LEN
-    }
+}
+
+/// Largest inner packet that a locator's path carries whole (S of RFC 6830 5.4.1), where every path carries at most
+/// `locator_mtu` octets.
+pub(crate) fn inner_limit(locator_mtu: usize, destination: &Destination) -> usize {
+    let learned = destination.state.mtu().map_or(usize::MAX, usize::from);
+    let outer = if destination.rloc.is_ipv6() { 40 } else { 20 };
+    locator_mtu.min(learned) - outer - 8 - DATA_HEADER_LEN
 }
 
 /// Encapsulates packets and sends them in batches.
@@ -322,7 +327,7 @@ impl Encapsulator {
                 entry,
                 destination,
             } => {
-                let limit = self.shared.inner_limit(destination);
+                let limit = inner_limit(self.shared.locator_mtu, destination);
                 if self.too_big(tables, iid, at, &inner, &vnet, limit) {
                     return;
                 }

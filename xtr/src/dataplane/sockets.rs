@@ -71,6 +71,11 @@ impl PortPool {
         pool.get(usize::from(index)).map(|(port, _)| *port)
     }
 
+    /// The ports of IPv4 and of IPv6, in the order of their indexes.
+    pub(crate) fn ports(&self) -> [Vec<u16>; 2] {
+        [&self.v4, &self.v6].map(|pool| pool.iter().map(|(port, _)| *port).collect())
+    }
+
     /// How many of the sockets that [`PortPool::all`] gives are of IPv4: the first ones.
     pub(crate) fn v4_count(&self) -> usize {
         self.v4.len()

@@ -16,7 +16,7 @@ use crate::forwarding::{Decision, LocatorSet, Tables};
 
 /// Destination ports of traceroute packets: 33434 for the first probe and one more for each, 3 probes for each of 30 hops
 /// and some to spare.
-const PORTS: std::ops::RangeInclusive<u16> = 33_434..=33_534;
+pub(crate) const PORTS: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 /// Outer TTL of a traceroute packet whose hops in the core its source could not read (RFC 6830 9.3).
 pub(crate) const UNTRACED_TTL: u8 = 64;
 /// TTL of a message that is passed on.

@@ -73,7 +73,11 @@ pub(crate) fn run(
             match event.data() {
                 STOP => return,
                 ROUTES => {
-                    site.refresh();
+                    if site.refresh()
+                        && let Some(fast) = &shared.fast
+                    {
+                        fast.surroundings_changed();
+                    }
                 }
                 token => {
                     let socket = sockets[token as usize];
@@ -110,6 +114,9 @@ fn forget_old(shared: &Shared, learned: &mut Vec<(Instant, IpAddr)>) {
         }
         if let Some(state) = shared.forwarding.rlocs().find(*rloc) {
             state.set_mtu(None);
+            if let Some(fast) = &shared.fast {
+                fast.rloc_changed(*rloc);
+            }
         }
         false
     });
@@ -154,6 +161,9 @@ fn note(
     let rloc = error.destination?.ip();
     // The kernel matched the message to a source port of ours; that we did send to the locator is for us to check.
     let state = shared.forwarding.rlocs().find(rloc)?;
+    if let Some(fast) = shared.fast.as_ref().filter(|_| state.packets() == 0) {
+        fast.collect();
+    }
     if state.packets() == 0 || !FROM_ICMP.contains(&error.origin) {
         return None;
     }
@@ -169,6 +179,9 @@ fn note(
             return None;
         }
         state.set_mtu(Some(mtu));
+        if let Some(fast) = &shared.fast {
+            fast.rloc_changed(rloc);
+        }
         shared.report(DataEvent::TooBig { rloc, mtu });
         return Some(rloc);
     }

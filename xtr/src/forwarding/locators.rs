@@ -87,6 +87,15 @@ impl LocatorSet {
         }
     }
 
+    /// The index of the locator for each value of a flow hash's highest octet; none when no locator is usable.
+    pub(crate) fn choices(&self) -> Option<Box<[u8; SLOTS]>> {
+        match &self.choice {
+            Choice::Nobody => None,
+            Choice::Always(index) => Some(Box::new([*index; SLOTS])),
+            Choice::Slots(slots) => Some(slots.clone()),
+        }
+    }
+
     /// All locators, in the order given.
     pub fn destinations(&self) -> &[Destination] {
         &self.destinations

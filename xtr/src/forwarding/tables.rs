@@ -164,6 +164,11 @@ impl Tables {
         self.sources.longest_match(source)?.first()
     }
 
+    /// To whom packets belong whose source lies in exactly this prefix and no longer one.
+    pub(crate) fn owner(&self, prefix: IpNet) -> Option<&Arc<LocalEid>> {
+        self.sources.get(&prefix)?.first()
+    }
+
     /// Number of map-cache entries.
     pub fn len(&self) -> usize {
         self.caches.values().map(Prefixes::len).sum()

@@ -39,21 +39,31 @@ enum Kind {
 
 /// Routes of the main and local tables.
 #[derive(Debug, Default)]
-pub struct SiteRoutes(Prefixes<Kind>);
+pub struct SiteRoutes(Prefixes<(IpNet, Kind)>);
 
 impl SiteRoutes {
     /// Whether a packet to `eid` would stay in the site.
     pub fn has_route(&self, eid: IpAddr) -> bool {
         self.0
             .longest_match(eid)
-            .is_some_and(|kind| *kind != Kind::Refuses)
+            .is_some_and(|(_, kind)| *kind != Kind::Refuses)
     }
 
     /// Whether packets to some part of `prefix` would be sent on into the site. This box's own addresses do not
     /// count: they stay when the interface into the site goes down.
     pub fn reaches(&self, prefix: &IpNet) -> bool {
+        let forwards = |route: &&(IpNet, Kind)| route.1 == Kind::Forwards;
         let covered = self.0.covering(prefix).last().copied();
-        covered == Some(&Kind::Forwards) || self.0.inside(prefix).contains(&&Kind::Forwards)
+        covered.as_ref().is_some_and(forwards) || self.0.inside(prefix).iter().any(forwards)
+    }
+
+    /// The routes that matter for packets to some part of `prefix`, and whether such a packet would stay in the site.
+    pub(crate) fn about(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, bool)> {
+        let covering = self.0.covering(prefix).last().copied();
+        covering
+            .into_iter()
+            .chain(self.0.inside(prefix))
+            .map(|(route, kind)| (*route, *kind != Kind::Refuses))
     }
 
     fn read(netlink: &mut Netlink, tunnel: u32) -> std::io::Result<Self> {
@@ -107,7 +117,7 @@ impl SiteRoutes {
             _ => None,
         });
         if let Some(prefix) = address.and_then(|a| IpNet::new(a, length).ok()) {
-            self.0.insert(prefix.trunc(), kind);
+            self.0.insert(prefix.trunc(), (prefix.trunc(), kind));
         }
     }
 }

@@ -190,9 +190,10 @@ pub(super) fn show(
     let value = match request.command.as_str() {
         "map-cache" => {
             let mut rows = core.show_map_cache(now);
+            let tables = path.counted();
             for row in &mut rows {
                 let used = row.prefix.parse::<IpNet>().ok().and_then(|prefix| {
-                    path.forwarding()
+                    tables
                         .get(&EidPrefix::new(row.instance_id, prefix))
                 });
                 if let Some(entry) = used {
@@ -209,7 +210,7 @@ pub(super) fn show(
         "neighbors" => serde_json::to_value(core.show_neighbors(now)),
         "statistics" => {
             let data: Map<String, Value> = path
-                .forwarding()
+                .counted()
                 .counters()
                 .all()
                 .map(|(counter, count)| (counter.name().to_owned(), count.into()))

@@ -1,7 +1,7 @@
 //! The packet path as the core's actions need it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use daemon::{Clock, Failure, Time};
 use lisp::EidPrefix;
@@ -13,20 +13,22 @@ use crate::kernel::nat::{Nat, Translation};
 
 /// The running packet path.
 pub(super) struct PacketPath {
-    plane: DataPlane,
+    plane: Arc<DataPlane>,
     _nat: Nat,
 }
 
 /// When entries were last used, from the packet path's counters.
 struct Usage {
-    forwarding: Arc<Forwarding>,
+    plane: Weak<DataPlane>,
     clock: Clock,
 }
 
 impl Traffic for Usage {
     fn last_used(&self, prefix: &EidPrefix) -> Option<Time> {
-        let entry = self.forwarding.get(prefix)?;
-        Some(self.clock.now() - self.forwarding.idle(&entry)?)
+        let plane = self.plane.upgrade()?;
+        plane.count_entry(prefix);
+        let entry = plane.forwarding().get(prefix)?;
+        Some(self.clock.now() - plane.forwarding().idle(&entry)?)
     }
 }
 
@@ -101,17 +103,24 @@ impl PacketPath {
                 .map_err(|e| Failure::host("attracting private sources", e))?;
         }
         let nat = Nat::start(&config.device, &settings.translations).map_err(failed)?;
+        let plane = Arc::new(plane);
         Ok((Self { plane, _nat: nat }, events))
     }
 
     pub(super) fn traffic(&self, clock: Clock) -> impl Traffic + 'static {
         Usage {
-            forwarding: Arc::clone(self.plane.forwarding()),
+            plane: Arc::downgrade(&self.plane),
             clock,
         }
     }
 
     pub(super) fn forwarding(&self) -> &Forwarding {
+        self.plane.forwarding()
+    }
+
+    /// The tables with all their counters up to date.
+    pub(super) fn counted(&self) -> &Forwarding {
+        self.plane.count();
         self.plane.forwarding()
     }
 
@@ -157,9 +166,7 @@ impl PacketPath {
                 self.plane.set_policy(policy)
             }
             Action::RequestEcho { rloc, nonce } => {
-                if let Some(state) = self.forwarding().rlocs().find(rloc) {
-                    state.request_echo(nonce);
-                }
+                self.plane.request_echo(rloc, nonce);
                 Ok(())
             }
             Action::Send { .. } | Action::Log(_) | Action::Complain { .. } => Ok(()),

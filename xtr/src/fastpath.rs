@@ -1,0 +1,203 @@
+//! The kernel path: plain packets are encapsulated and decapsulated by eBPF programs, without a trip to the daemon.
+//!
+//! Two programs run at every Ethernet interface, before the kernel's own forwarding (TCX, Linux 6.6). They serve what
+//! needs no state but the tables that [`FastPath`] writes, and leave everything else as it came: the TUN path behind
+//! them is complete, and meets it. What the programs take goes past netfilter and traffic control of the way in, as it
+//! is with XDP.
+//!
+//! The programs are assembled here, from the same constants as the tables. The kernel loads them only for processes
+//! with CAP_BPF (or CAP_SYS_ADMIN) and CAP_NET_ADMIN in the first user namespace. They vanish with the process.
+
+mod asm;
+mod code;
+mod decap;
+mod encap;
+mod links;
+mod maps;
+mod slots;
+mod sys;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lisp::EidPrefix;
+
+use crate::forwarding::Forwarding;
+use crate::kernel::site::SiteView;
+use links::Links;
+use maps::Maps;
+use sys::Program;
+use tables::Publisher;
+
+/// What the programs have to know beside the tables.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// Index of the TUN device: what the kernel would give to it is the tunnel's.
+    pub(crate) tunnel: u32,
+    /// L of RFC 6830 5.4, octets.
+    pub(crate) locator_mtu: usize,
+    /// Own locators.
+    pub(crate) rlocs: Vec<IpAddr>,
+    /// Outer source ports of IPv4 and IPv6, in the order in which flows choose among them.
+    pub(crate) ports: [Vec<u16>; 2],
+    /// Routes of the site.
+    pub(crate) site: SiteView,
+}
+
+/// The programs of one router and their tables. Every method that tells of a change leaves the decision to the daemon
+/// for good where the kernel refuses the change: wrong tables would be worse than slow ones.
+#[derive(Debug)]
+pub(crate) struct FastPath {
+    state: Mutex<State>,
+    site: SiteView,
+}
+
+#[derive(Debug)]
+struct State {
+    publisher: Publisher,
+    encap: Program,
+    decap: Program,
+    links: Links,
+    broken: bool,
+}
+
+impl State {
+    fn sync_links(&mut self) -> io::Result<()> {
+        self.links.sync(
+            [&self.encap, &self.decap],
+            &self.publisher.maps.virtuals,
+        )
+    }
+}
+
+/// Maps and both programs, verified by the kernel.
+fn load() -> io::Result<(Maps, Program, Program)> {
+    let maps = Maps::new()?;
+    let assembled = |program: Result<Vec<asm::Insn>, asm::AsmError>| program.map_err(io::Error::other);
+    let encap = Program::load("lisp_encap", &assembled(encap::program(&maps))?)?;
+    let decap = Program::load("lisp_decap", &assembled(decap::program(&maps))?)?;
+    Ok((maps, encap, decap))
+}
+
+impl FastPath {
+    /// Loads the programs, tells them what the tables hold already, and attaches them to the interfaces of the calling
+    /// thread's network namespace.
+    ///
+    /// # Errors
+    /// The kernel does not allow it, or is too old.
+    pub(crate) fn start(
+        forwarding: Arc<Forwarding>,
+        surroundings: Surroundings,
+    ) -> io::Result<Self> {
+        let (maps, encap, decap) = load()?;
+        let Surroundings {
+            tunnel,
+            locator_mtu,
+            rlocs,
+            ports,
+            site,
+        } = surroundings;
+        let mut publisher =
+            Publisher::new(maps, Arc::clone(&forwarding), tunnel, locator_mtu, ports);
+        publisher.rlocs(&rlocs)?;
+        publisher.policy()?;
+        for local in forwarding.locals() {
+            publisher.local(&local.prefix, &site.current())?;
+        }
+        for entry in forwarding.entries() {
+            publisher.entry(&entry.prefix)?;
+        }
+        let mut state = State {
+            publisher,
+            encap,
+            decap,
+            links: Links::new()?,
+            broken: false,
+        };
+        state.sync_links()?;
+        Ok(Self {
+            state: Mutex::new(state),
+            site,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, what: &str, change: impl FnOnce(&mut State) -> io::Result<()>) {
+        let mut state = self.state();
+        if state.broken {
+            return;
+        }
+        if let Err(error) = change(&mut state) {
+            tracing::warn!(
+                what,
+                %error,
+                "the kernel path ends: the daemon forwards every packet itself from now on"
+            );
+            state.broken = true;
+            state.publisher.collect();
+            state.links.detach();
+            // The programs are at no interface any more; this is for those that still run.
+            let _ = state.publisher.stop();
+        }
+    }
+
+    /// A map-cache entry came, changed or went.
+    pub(crate) fn entry_changed(&self, prefix: &EidPrefix) {
+        self.change("map-cache", |state| state.publisher.entry(prefix));
+    }
+
+    /// A local EID-Prefix came, changed or went.
+    pub(crate) fn local_changed(&self, prefix: &EidPrefix) {
+        let routes = self.site.current();
+        self.change("local EID-Prefix", |state| {
+            state.publisher.local(prefix, &routes)
+        });
+    }
+
+    /// The rules that hold for every packet changed.
+    pub(crate) fn policy_changed(&self) {
+        self.change("policy", |state| state.publisher.policy());
+    }
+
+    /// The kernel announced changes of interfaces, addresses or routes.
+    pub(crate) fn surroundings_changed(&self) {
+        let routes = self.site.current();
+        self.change("interfaces and routes", |state| {
+            state.publisher.site(&routes)?;
+            state.sync_links()
+        });
+    }
+
+    /// The path MTU of a locator changed, or whether echoes are asked of it.
+    pub(crate) fn rloc_changed(&self, rloc: IpAddr) {
+        self.change("locator", |state| state.publisher.rloc(rloc));
+    }
+
+    /// From now on the daemon itself sends to this locator: its packets have to carry what changes from one to the next.
+    pub(crate) fn keep_in_daemon(&self, rloc: IpAddr) {
+        self.change("locator", |state| state.publisher.keep_in_daemon(rloc));
+    }
+
+    /// Brings the counters of the tables up to date.
+    pub(crate) fn collect(&self) {
+        let mut state = self.state();
+        if !state.broken {
+            state.publisher.collect();
+        }
+    }
+
+    /// Brings the counters of one entry up to date.
+    pub(crate) fn collect_entry(&self, prefix: &EidPrefix) {
+        let mut state = self.state();
+        if !state.broken {
+            state.publisher.collect_entry(prefix);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The ETR half as a program: LISP data packets to a locator of this box leave toward the site.
+//!
+//! Only those that claim nothing but an Instance ID, carry a zero UDP checksum (nobody has to verify it, RFC 6830 5.3),
+//! and hold a packet for a local EID with a way into the site; everything else is the daemon's.
+
+use super::asm::{Alu, AsmError, Cond, Insn, Reg, Size};
+use super::code::{Code, ETHERNET, OUTER_LEN, fib, protocol_at, skb, stack, ttl_at};
+use super::maps::{Maps, settings, total};
+use Reg::{R0, R1, R2, R3, R6, R7, R9};
+
+/// Flags of `bpf_skb_adjust_room`.
+const FIXED_GSO: i32 = 1 << 0;
+const DECAP_L3: [i32; 2] = [1 << 7, 1 << 8];
+
+const UDP_LEN: i32 = 8;
+const LISP_LEN: i32 = 8;
+/// The I bit of a LISP header (RFC 6830 5.3).
+const INSTANCE: i32 = 0x08;
+
+/// The program.
+pub(super) fn program(maps: &Maps) -> Result<Vec<Insn>, AsmError> {
+    let (mut code, families) = Code::begin();
+    for (over, label) in families.into_iter().enumerate() {
+        code.bind(label);
+        from_locator(&mut code, maps, over);
+    }
+    code.end()
+}
+
+/// A packet of the locator side of one family.
+fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
+    let outer = stack::OUTER[over];
+    let before = ETHERNET + OUTER_LEN[over] + UDP_LEN + LISP_LEN;
+    code.map_value(R9, maps.settings.fd());
+    code.load(Size::Word, R1, R9, settings::DECAPSULATE);
+    code.next_if(Cond::Eq, R1, 0);
+    code.read(ETHERNET, outer, OUTER_LEN[over]);
+    code.get(Size::Byte, R1, outer + protocol_at(over));
+    code.next_if(Cond::Ne, R1, 17);
+    // UDP and LISP header lie in front of each other here as in the packet.
+    code.read(ETHERNET + OUTER_LEN[over], stack::UDP, UDP_LEN + LISP_LEN);
+    code.get_be16(R1, stack::UDP + 2);
+    code.next_if(Cond::Ne, R1, i32::from(lisp::DATA_PORT));
+    code.get(Size::Half, R1, stack::UDP + 6);
+    code.next_if(Cond::Ne, R1, 0);
+    code.check_header(over, outer, ETHERNET, false);
+    code.get_be16(R1, stack::UDP + 4);
+    code.alu(Alu::Add, R1, OUTER_LEN[over]);
+    code.next_if(Cond::Ne, R1, R7);
+    own_locator(code, maps, over);
+
+    code.get(Size::Byte, R1, stack::LISP);
+    code.load(Size::Word, R2, R9, settings::FOREIGN_FLAGS);
+    code.alu(Alu::And, R2, R1);
+    code.next_if(Cond::Ne, R2, 0);
+    code.put(Size::Word, stack::SCRATCH, 0);
+    let no_instance = code.label();
+    code.alu(Alu::And, R1, INSTANCE);
+    code.jump_if(Cond::Eq, R1, 0, no_instance);
+    code.get(Size::Word, R1, stack::LISP + 4);
+    code.big_endian(R1, 32);
+    code.alu(Alu::Rsh, R1, 8);
+    code.big_endian(R1, 32);
+    code.put(Size::Word, stack::SCRATCH, R1);
+    code.bind(no_instance);
+
+    code.put(Size::Double, stack::INNER_AT, before);
+    code.read(before, stack::PORTS, 1);
+    code.get(Size::Byte, R1, stack::PORTS);
+    code.alu(Alu::Rsh, R1, 4);
+    let holds_v6 = code.label();
+    code.jump_if(Cond::Eq, R1, 6, holds_v6);
+    code.next_if(Cond::Ne, R1, 4);
+    to_site(code, maps, over, 0);
+    code.bind(holds_v6);
+    to_site(code, maps, over, 1);
+}
+
+/// The outer destination is a locator of this box.
+fn own_locator(code: &mut Code, maps: &Maps, over: usize) {
+    let outer = stack::OUTER[over];
+    if over == 0 {
+        code.put(Size::Word, stack::KEY, 0);
+        code.put(Size::Word, stack::KEY + 4, 0);
+        code.put(Size::Word, stack::KEY + 8, 0xffffu32.to_be() as i32);
+        code.copy(outer + 16, stack::KEY + 12, 1);
+    } else {
+        code.copy(outer + 24, stack::KEY, 4);
+    }
+    code.look_up(maps.rlocs.fd());
+}
+
+/// An inner packet of one family behind an outer header of the other or the same.
+fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
+    let (outer, inner) = (stack::OUTER[over], stack::INNER);
+    let per_family = &maps.families[family];
+    let taken = OUTER_LEN[over] + UDP_LEN + LISP_LEN;
+    code.read(ETHERNET + taken, inner, OUTER_LEN[family]);
+    code.check_header(family, inner, ETHERNET + taken, true);
+    code.check_addresses(family, inner);
+    let destination = inner + if family == 0 { 16 } else { 24 };
+    code.get(Size::Word, R1, stack::SCRATCH);
+    code.put(Size::Word, stack::KEY + 4, R1);
+    for (map, instance) in [(&per_family.locals, true), (&per_family.site, false)] {
+        code.longest_match(map.fd(), family, destination, instance);
+        code.load(Size::Word, R1, R0, 0);
+        code.next_if(Cond::Ne, R1, 1);
+    }
+    code.segments(family, inner);
+
+    // Where a packet from the TUN device would go.
+    code.route_of(family, inner);
+    code.load(Size::Word, R1, R9, settings::TUNNEL);
+    code.put(Size::Word, stack::FIB + fib::IFINDEX, R1);
+    code.route();
+    code.load(Size::Word, R1, R9, settings::TUNNEL);
+    code.get(Size::Word, R2, stack::FIB + fib::IFINDEX);
+    code.next_if(Cond::Eq, R1, R2);
+    code.keep_route();
+    only_virtual_if_joined(code, maps);
+    leaving_tos_and_ttl(code, over, outer, family);
+    code.find_total(maps, total::DECAPSULATED);
+
+    let flags = if over == family { FIXED_GSO } else { FIXED_GSO | DECAP_L3[family] };
+    code.adjust_room(-taken, flags);
+    code.write(inner, if family == 0 { 12 } else { 8 });
+    code.count(stack::TOTAL);
+    code.send();
+}
+
+/// A packet that still has to be cut keeps the marks of its tunnel: devices that cut themselves would be misled.
+fn only_virtual_if_joined(code: &mut Code, maps: &Maps) {
+    let single = code.label();
+    code.load(Size::Word, R1, R6, skb::GSO_SIZE);
+    code.jump_if(Cond::Eq, R1, 0, single);
+    code.get(Size::Word, R1, stack::FIB + fib::IFINDEX);
+    code.put(Size::Word, stack::KEY, R1);
+    code.look_up(maps.virtuals.fd());
+    code.bind(single);
+}
+
+/// `R1 =` the TOS octet or traffic class of a header on the stack.
+fn tos(code: &mut Code, family: usize, header: i16, into: Reg) {
+    if family == 0 {
+        code.get(Size::Byte, into, header + 1);
+    } else {
+        code.get_be16(into, header);
+        code.alu(Alu::Rsh, into, 4);
+        code.alu(Alu::And, into, 0xff);
+    }
+}
+
+/// Gives the inner header the DSCP from outside, the ECN field by the edition's table and the smaller TTL, less this
+/// hop (RFC 6830 5.3).
+fn leaving_tos_and_ttl(code: &mut Code, over: usize, outer: i16, family: usize) {
+    let inner = stack::INNER;
+    tos(code, over, outer, R1);
+    tos(code, family, inner, R2);
+    code.mov(R3, R1);
+    code.alu(Alu::And, R2, 3);
+    code.alu(Alu::And, R3, 3);
+    code.alu(Alu::Lsh, R2, 2);
+    code.alu(Alu::Or, R2, R3);
+    code.alu(Alu::Lsh, R2, 2);
+    code.load(Size::Double, R3, R9, settings::ECN);
+    code.alu(Alu::Rsh, R3, R2);
+    code.alu(Alu::And, R3, 0x0f);
+    code.next_if(Cond::Eq, R3, i32::from(settings::ECN_DAEMON));
+    code.alu(Alu::And, R1, 0xfc);
+    code.alu(Alu::Or, R1, R3);
+    if family == 0 {
+        code.put(Size::Byte, inner + 1, R1);
+    } else {
+        code.get_be16(R2, inner);
+        code.alu(Alu::And, R2, 0xf00f);
+        code.alu(Alu::Lsh, R1, 4);
+        code.alu(Alu::Or, R2, R1);
+        code.put_be16(inner, R2);
+    }
+    let smaller = code.label();
+    code.get(Size::Byte, R1, inner + ttl_at(family));
+    code.get(Size::Byte, R2, outer + ttl_at(over));
+    code.jump_if(Cond::Le, R1, R2, smaller);
+    code.mov(R1, R2);
+    code.bind(smaller);
+    code.next_if(Cond::Le, R1, 1);
+    code.alu(Alu::Sub, R1, 1);
+    code.put(Size::Byte, inner + ttl_at(family), R1);
+    if family == 0 {
+        code.checksum_ipv4(inner);
+    }
+}

@@ -1,0 +1,315 @@
+//! The ITR half as a program: what a site interface receives for a mapped EID leaves toward its locator.
+//!
+//! The program decides as `dataplane::route::fate` does for the plainest of packets, and leaves every other one to the
+//! daemon. That the packet is the tunnel's at all, the kernel's own rules and routes say: it would go to the TUN device.
+
+use super::asm::{Alu, AsmError, Cond, Insn, Operand, Reg, Size};
+use super::code::{Code, ETHERNET, OUTER_LEN, fib, protocol_at, skb, stack, ttl_at};
+use super::maps::{DESTINATIONS, Maps, PORTS, destination, entry, settings, source, total};
+use Reg::{R0, R1, R2, R3, R5, R6, R7, R8, R9};
+
+/// Flags of `bpf_skb_adjust_room`.
+const FIXED_GSO: i32 = 1 << 0;
+const ENCAP_L3: [i32; 2] = [1 << 1, 1 << 2];
+const ENCAP_L4_UDP: i32 = 1 << 4;
+
+const UDP_LEN: i32 = 8;
+const LISP_LEN: i32 = 8;
+
+/// The program.
+pub(super) fn program(maps: &Maps) -> Result<Vec<Insn>, AsmError> {
+    let (mut code, families) = Code::begin();
+    for (family, label) in families.into_iter().enumerate() {
+        code.bind(label);
+        from_site(&mut code, maps, family);
+    }
+    code.end()
+}
+
+/// A packet of the site of one family.
+fn from_site(code: &mut Code, maps: &Maps, family: usize) {
+    let header = stack::INNER;
+    let per_family = &maps.families[family];
+    code.map_value(R9, maps.settings.fd());
+    code.load(Size::Word, R1, R9, settings::ENCAPSULATE);
+    code.next_if(Cond::Eq, R1, 0);
+    code.read(ETHERNET, header, OUTER_LEN[family]);
+
+    // Whose packet it is decides most of them: first of all.
+    let addresses = if family == 0 { [12, 16] } else { [8, 24] };
+    code.longest_match(per_family.sources.fd(), family, header + addresses[0], false);
+    code.load(Size::Word, R1, R0, source::INSTANCE);
+    code.load(Size::Double, R2, R0, source::HEADER);
+    code.put(Size::Word, stack::KEY + 4, R1);
+    code.put(Size::Double, stack::LISP, R2);
+    code.longest_match(per_family.cache.fd(), family, header + addresses[1], true);
+    code.load(Size::Word, R1, R0, entry::KIND);
+    code.next_if(Cond::Eq, R1, entry::DAEMON as i32);
+    code.load(Size::Word, R8, R0, entry::INDEX);
+    code.put(Size::Double, stack::DESTINATION, R1);
+
+    code.check_header(family, header, ETHERNET, false);
+    code.get(Size::Byte, R1, header + ttl_at(family));
+    code.next_if(Cond::Le, R1, 1);
+    code.check_addresses(family, header);
+    code.put(Size::Double, stack::INNER_AT, ETHERNET);
+    read_ports(code, family, header);
+    flow_hash(code, family, header);
+    code.segments(family, header);
+
+    choose(code, maps);
+    // R8 is the destination from here on.
+    code.get(Size::Double, R1, stack::WIRE);
+    code.load(Size::Word, R2, R8, destination::LIMIT);
+    code.next_if(Cond::Gt, R1, R2);
+
+    // Would the kernel give it to the TUN device?
+    code.route_of(family, header);
+    code.copy_ports();
+    code.load(Size::Word, R1, R6, skb::IFINDEX);
+    code.put(Size::Word, stack::FIB + fib::IFINDEX, R1);
+    code.route();
+    code.load(Size::Word, R1, R9, settings::TUNNEL);
+    code.get(Size::Word, R2, stack::FIB + fib::IFINDEX);
+    code.next_if(Cond::Ne, R1, R2);
+
+    code.find_total(maps, total::ENCAPSULATED);
+    let over_v6 = code.label();
+    code.load(Size::Word, R1, R8, destination::FAMILY);
+    code.jump_if(Cond::Eq, R1, 6, over_v6);
+    code.next_if(Cond::Ne, R1, 4);
+    to_locator(code, family, 0);
+    code.bind(over_v6);
+    to_locator(code, family, 1);
+}
+
+impl Code {
+    /// Ports of the question for a route.
+    fn copy_ports(&mut self) {
+        self.get(Size::Half, R1, stack::PORTS);
+        self.put(Size::Half, stack::FIB + fib::SOURCE_PORT, R1);
+        self.get(Size::Half, R1, stack::PORTS + 2);
+        self.put(Size::Half, stack::FIB + fib::PORT, R1);
+    }
+}
+
+/// Puts the ports of TCP, UDP and SCTP on the stack, zeros for ICMP. Other protocols and extension headers, LISP
+/// inside, and traceroutes in edition 6830 are the daemon's.
+fn read_ports(code: &mut Code, family: usize, header: i16) {
+    let (ported, udp, done) = (code.label(), code.label(), code.label());
+    code.put(Size::Double, stack::PORTS, 0);
+    code.get(Size::Byte, R1, header + protocol_at(family));
+    for protocol in [6, 17, 132] {
+        code.jump_if(Cond::Eq, R1, protocol, ported);
+    }
+    code.next_if(Cond::Ne, R1, [1, 58][family]);
+    code.jump(done);
+    code.bind(ported);
+    code.next_if(Cond::Lt, R7, OUTER_LEN[family] + UDP_LEN);
+    code.read(ETHERNET + OUTER_LEN[family], stack::PORTS, 4);
+    code.get(Size::Byte, R1, header + protocol_at(family));
+    code.jump_if(Cond::Eq, R1, 17, udp);
+    code.jump(done);
+    code.bind(udp);
+    code.get_be16(R1, stack::PORTS + 2);
+    code.next_if(Cond::Eq, R1, i32::from(lisp::DATA_PORT));
+    code.load(Size::Word, R2, R9, settings::TRACEROUTES);
+    code.jump_if(Cond::Eq, R2, 0, done);
+    code.jump_if(Cond::Lt, R1, i32::from(*crate::dataplane::TRACEROUTE_PORTS.start()), done);
+    let last = i32::from(*crate::dataplane::TRACEROUTE_PORTS.end());
+    code.next_if(Cond::Le, R1, last);
+    code.bind(done);
+}
+
+/// The same number as `Inner::flow_hash`, before its last shift.
+fn flow_hash(code: &mut Code, family: usize, header: i16) {
+    let mix = |code: &mut Code, word: Option<Reg>| {
+        if let Some(word) = word {
+            code.alu(Alu::Xor, R2, word);
+        }
+        code.imm64(R3, 0xff51_afd7_ed55_8ccd);
+        code.alu(Alu::Mul, R2, R3);
+        code.mov(R3, R2);
+        code.alu(Alu::Rsh, R3, 29);
+        code.alu(Alu::Xor, R2, R3);
+    };
+    code.imm64(R2, 0x9e37_79b9_7f4a_7c15);
+    let (labelled, unlabelled, done) = (code.label(), code.label(), code.label());
+    if family == 0 {
+        // Two halves, in the order in which eight octets would be read.
+        let (low, high) = if cfg!(target_endian = "little") { (12, 16) } else { (16, 12) };
+        code.get(Size::Word, R1, header + low);
+        code.get(Size::Word, R5, header + high);
+        code.alu(Alu::Lsh, R5, 32);
+        code.alu(Alu::Or, R1, R5);
+        mix(code, Some(R1));
+        code.jump(unlabelled);
+    } else {
+        for at in [8, 16, 24, 32] {
+            code.get(Size::Double, R1, header + at);
+            mix(code, Some(R1));
+        }
+        code.get(Size::Word, R1, header);
+        code.big_endian(R1, 32);
+        code.alu(Alu::And, R1, 0x000f_ffff);
+        code.jump_if(Cond::Ne, R1, 0, labelled);
+        code.jump(unlabelled);
+    }
+    if family == 1 {
+        code.bind(labelled);
+        mix(code, Some(R1));
+        code.jump(done);
+    }
+    code.bind(unlabelled);
+    code.get(Size::Byte, R5, header + protocol_at(family));
+    code.jump_if(Cond::Eq, R5, [1, 58][family], done);
+    code.get(Size::Word, R1, stack::PORTS);
+    code.alu(Alu::Lsh, R5, 32);
+    code.alu(Alu::Or, R1, R5);
+    mix(code, Some(R1));
+    code.bind(done);
+    mix(code, None);
+    if family == 0 {
+        code.bind(labelled);
+    }
+    code.put(Size::Double, stack::HASH, R2);
+}
+
+/// `R8`, an index of a destination or a set, becomes the destination of the flow, whose use is found too.
+fn choose(code: &mut Code, maps: &Maps) {
+    let chosen = code.label();
+    code.get(Size::Double, R1, stack::DESTINATION);
+    code.put(Size::Word, stack::KEY, R8);
+    code.jump_if(Cond::Eq, R1, entry::ONE as i32, chosen);
+    code.next_if(Cond::Ne, R1, entry::SET as i32);
+    code.look_up(maps.sets.fd());
+    code.get(Size::Double, R1, stack::HASH);
+    code.alu(Alu::Rsh, R1, 56);
+    code.alu(Alu::Lsh, R1, 2);
+    code.alu(Alu::Add, R0, R1);
+    code.load(Size::Word, R1, R0, 0);
+    code.put(Size::Word, stack::KEY, R1);
+    code.mov(R8, R1);
+    code.bind(chosen);
+    code.look_up(maps.destinations.fd());
+    code.put(Size::Double, stack::DESTINATION, R0);
+    code.mov(R2, R8);
+    code.find_use(maps.used.fd(), DESTINATIONS, stack::USE);
+    code.get(Size::Double, R8, stack::DESTINATION);
+}
+
+/// Sends the packet to the destination in R8 over one family.
+fn to_locator(code: &mut Code, family: usize, over: usize) {
+    let inner = stack::INNER;
+    let outer = stack::OUTER[over];
+    let room = OUTER_LEN[over] + UDP_LEN + LISP_LEN;
+    code.mov(R1, R7);
+    code.alu(Alu::Add, R1, room);
+    code.next_if(Cond::Gt, R1, 65_535);
+    code.get(Size::Double, R1, stack::WIRE);
+    code.alu(Alu::Add, R1, room);
+    code.put(Size::Double, stack::WIRE, R1);
+    source_port(code, over);
+
+    // TTL and TOS as they are behind this hop (RFC 6830 5.3).
+    if family == 0 {
+        code.get(Size::Byte, R1, inner + 1);
+    } else {
+        code.get_be16(R1, inner);
+        code.alu(Alu::Rsh, R1, 4);
+        code.alu(Alu::And, R1, 0xff);
+    }
+    code.get(Size::Byte, R2, inner + ttl_at(family));
+    code.alu(Alu::Sub, R2, 1);
+    code.put(Size::Byte, inner + ttl_at(family), R2);
+    outer_header(code, over);
+    if family == 0 {
+        code.checksum_ipv4(inner);
+    }
+
+    // As a packet of this box: asked for from its loopback interface.
+    code.route_of(over, outer);
+    code.get(Size::Half, R1, stack::UDP);
+    code.put(Size::Half, stack::FIB + fib::SOURCE_PORT, R1);
+    code.put(Size::Half, stack::FIB + fib::PORT, port_word());
+    code.put(Size::Word, stack::FIB + fib::IFINDEX, 1);
+    code.route();
+    code.keep_route();
+
+    code.adjust_room(room, FIXED_GSO | ENCAP_L3[over] | ENCAP_L4_UDP);
+    // Up to what changed in the inner header.
+    let changed = if family == 0 { 12 } else { 8 };
+    code.write(outer, room + changed);
+    code.count(stack::USE);
+    code.count_time(stack::USE);
+    code.count(stack::TOTAL);
+    code.send();
+}
+
+/// Port 4341 as it lies in a header.
+fn port_word() -> Operand {
+    Operand::Imm(i32::from(lisp::DATA_PORT.to_be()))
+}
+
+/// The outer source port of the flow, the same as `PortPool::of_flow` chooses.
+fn source_port(code: &mut Code, over: usize) {
+    code.get(Size::Double, R1, stack::HASH);
+    code.alu(Alu::Rsh, R1, 32);
+    code.alu(Alu::And, R1, 0x00ff_ffff);
+    code.load(Size::Word, R2, R9, settings::PORT_COUNTS[over]);
+    code.next_if(Cond::Eq, R2, 0);
+    code.alu(Alu::Mod, R1, R2);
+    // Says to the verifier what the division means.
+    code.alu(Alu::And, R1, PORTS as i32 - 1);
+    code.alu(Alu::Lsh, R1, 1);
+    code.mov(R2, R9);
+    code.alu(Alu::Add, R2, R1);
+    code.load(Size::Half, R1, R2, settings::PORTS[over]);
+    code.put(Size::Half, stack::UDP, R1);
+}
+
+/// Writes outer IP and UDP header to the stack (RFC 6830 5.1, 5.2: DF set, UDP checksum zero): TOS from R1, TTL from R2.
+fn outer_header(code: &mut Code, over: usize) {
+    let outer = stack::OUTER[over];
+    code.mov(R3, R7);
+    code.alu(Alu::Add, R3, UDP_LEN + LISP_LEN);
+    if over == 0 {
+        code.put(Size::Byte, outer, 0x45);
+        code.put(Size::Byte, outer + 1, R1);
+        code.mov(R5, R3);
+        code.alu(Alu::Add, R5, 20);
+        code.put_be16(outer + 2, R5);
+        code.put(Size::Half, outer + 4, 0);
+        code.put(Size::Byte, outer + 6, 0x40);
+        code.put(Size::Byte, outer + 7, 0);
+        code.put(Size::Byte, outer + 8, R2);
+        code.put(Size::Byte, outer + 9, 17);
+        for (from, to) in [(destination::SOURCE, 12), (destination::RLOC, 16)] {
+            // IPv4 stands in the last four octets.
+            code.load(Size::Word, R5, R8, from + 12);
+            code.put(Size::Word, outer + to, R5);
+        }
+    } else {
+        code.alu(Alu::Lsh, R1, 4);
+        code.alu(Alu::Or, R1, 0x6000);
+        code.put_be16(outer, R1);
+        code.put(Size::Half, outer + 2, 0);
+        code.mov(R5, R3);
+        code.put_be16(outer + 4, R5);
+        code.put(Size::Byte, outer + 6, 17);
+        code.put(Size::Byte, outer + 7, R2);
+        for (from, to) in [(destination::SOURCE, 8), (destination::RLOC, 24)] {
+            for word in 0..2 {
+                code.load(Size::Double, R5, R8, from + 8 * word);
+                code.put(Size::Double, outer + to + 8 * word, R5);
+            }
+        }
+    }
+    code.put(Size::Half, stack::UDP + 2, port_word());
+    code.put_be16(stack::UDP + 4, R3);
+    code.put(Size::Half, stack::UDP + 6, 0);
+    if over == 0 {
+        code.checksum_ipv4(outer);
+    }
+}
+

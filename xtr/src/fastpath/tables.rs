@@ -1,0 +1,497 @@
+//! The forwarding tables in the form that the programs read, and the counts that come back.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use lisp::EidPrefix;
+use lisp::wire::DataHeader;
+use lisp::wire::data::DATA_HEADER_LEN;
+
+use super::maps::{
+    DESTINATIONS, Maps, SETS, destination, entry, instance_key, octets, prefix_key, settings,
+    source, total, usage,
+};
+use super::slots::Slots;
+use super::sys::Words;
+use crate::dataplane::{decapsulated_tos, inner_limit};
+use crate::forwarding::{
+    Counter, Decision, Destination, Edition, Forwarding, LocatorSet, Policy, Role,
+};
+use crate::kernel::site::SiteRoutes;
+
+/// A locator of an entry that programs serve.
+#[derive(Debug)]
+struct Served {
+    destination: Destination,
+    slot: u32,
+    /// Packets and octets that were counted already.
+    seen: (u64, u64),
+}
+
+/// What programs have of a map-cache entry.
+#[derive(Debug, Default)]
+struct Published {
+    served: Vec<Served>,
+    set: Option<u32>,
+}
+
+/// Source ports in the order in which flows choose among them: IPv4, IPv6.
+pub(super) type Ports = [Vec<u16>; 2];
+
+/// The writer of the maps.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    pub(super) maps: Maps,
+    forwarding: Arc<Forwarding>,
+    tunnel: u32,
+    locator_mtu: usize,
+    ports: Ports,
+    entries: HashMap<EidPrefix, Published>,
+    slots: Slots,
+    sets: Slots,
+    /// Locators whose packets need the daemon: nonces.
+    stateful: HashSet<IpAddr>,
+    site: BTreeMap<IpNet, bool>,
+    totals: [u64; 2],
+}
+
+impl Publisher {
+    pub(super) fn new(
+        maps: Maps,
+        forwarding: Arc<Forwarding>,
+        tunnel: u32,
+        locator_mtu: usize,
+        ports: Ports,
+    ) -> Self {
+        Self {
+            maps,
+            forwarding,
+            tunnel,
+            locator_mtu,
+            ports,
+            entries: HashMap::new(),
+            slots: Slots::new(DESTINATIONS),
+            sets: Slots::new(SETS),
+            stateful: HashSet::new(),
+            site: BTreeMap::new(),
+            totals: [0; 2],
+        }
+    }
+
+    /// The own locators: to which packets are decapsulated.
+    pub(super) fn rlocs(&self, rlocs: &[IpAddr]) -> io::Result<()> {
+        rlocs
+            .iter()
+            .try_for_each(|rloc| self.maps.rlocs.set(&octets(*rloc), &1u32.to_ne_bytes()))
+    }
+
+    /// Rules that hold for every packet.
+    pub(super) fn policy(&self) -> io::Result<()> {
+        let policy = self.forwarding.policy();
+        let value = settings_value(&policy, self.tunnel, &self.ports);
+        self.maps.settings.set(&0u32.to_ne_bytes(), &value)?;
+        for any in [
+            IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+        ] {
+            self.source(any)?;
+        }
+        for local in self.forwarding.locals() {
+            self.source(local.prefix.prefix)?;
+        }
+        Ok(())
+    }
+
+    /// A local EID-Prefix came, changed or went.
+    pub(super) fn local(&mut self, prefix: &EidPrefix, routes: &SiteRoutes) -> io::Result<()> {
+        let local = self.forwarding.snapshot().local(prefix).cloned();
+        let map = &self.maps.family(prefix.prefix.addr()).locals;
+        let key = instance_key(prefix.iid, prefix.prefix);
+        self.source(prefix.prefix)?;
+        match &local {
+            Some(local) => {
+                let served = u32::from(!local.away && !local.report_senders);
+                map.set(&key, &served.to_ne_bytes())?;
+            }
+            None => map.remove(&key)?,
+        }
+        self.site(routes)
+    }
+
+    /// Whose packets come from a prefix, and with which LISP header they leave.
+    fn source(&self, prefix: IpNet) -> io::Result<()> {
+        let tables = self.forwarding.snapshot();
+        let map = &self.maps.family(prefix.addr()).sources;
+        let key = prefix_key(prefix);
+        let owner = tables.owner(prefix);
+        if owner.is_none() && !(prefix.prefix_len() == 0 && serves_foreign(&tables.policy)) {
+            return map.remove(&key);
+        }
+        let iid = owner.map_or(0, |local| local.prefix.iid);
+        let header = DataHeader {
+            instance_id: (iid != 0).then_some(iid),
+            locator_status: owner
+                .filter(|_| tables.policy.locator_status_bits)
+                .and_then(|local| local.locator_status),
+            ..DataHeader::default()
+        };
+        let mut octets = [0; DATA_HEADER_LEN];
+        if header != DataHeader::default() {
+            header.emit(&mut octets);
+        }
+        let mut value = [0; source::LENGTH];
+        put(&mut value, source::INSTANCE, &iid.to_be_bytes());
+        put(&mut value, source::HEADER, &octets);
+        map.set(&key, &value)
+    }
+
+    /// Routes of the site, as far as local EIDs are concerned.
+    pub(super) fn site(&mut self, routes: &SiteRoutes) -> io::Result<()> {
+        let mut wanted = BTreeMap::new();
+        for local in self.forwarding.locals() {
+            wanted.extend(routes.about(&local.prefix.prefix));
+        }
+        let value = |leads: bool| u32::from(leads).to_ne_bytes();
+        for (prefix, leads) in &wanted {
+            if self.site.get(prefix) != Some(leads) {
+                let map = &self.maps.family(prefix.addr()).site;
+                map.set(&prefix_key(*prefix), &value(*leads))?;
+            }
+        }
+        for prefix in self.site.keys().filter(|prefix| !wanted.contains_key(prefix)) {
+            let map = &self.maps.family(prefix.addr()).site;
+            map.remove(&prefix_key(*prefix))?;
+        }
+        self.site = wanted;
+        Ok(())
+    }
+
+    /// A map-cache entry came, changed or went.
+    pub(super) fn entry(&mut self, prefix: &EidPrefix) -> io::Result<()> {
+        self.collect_entry(prefix);
+        let now = Instant::now();
+        let mut old = self.entries.remove(prefix).unwrap_or_default();
+        let current = self.forwarding.get(prefix);
+        let mut new = Published::default();
+        let value = match current.as_deref() {
+            None => None,
+            Some(entry) => match &entry.decision {
+                Decision::Encapsulate(set) if entry.map_version.is_none() => {
+                    Some(self.serve(set, &mut old, &mut new, now)?)
+                }
+                _ => Some((entry::DAEMON, 0)),
+            },
+        };
+        if value.is_none_or(|(kind, _)| kind == entry::DAEMON) {
+            // Places that were found before one was missing.
+            old.served.append(&mut new.served);
+        }
+        let key = instance_key(prefix.iid, prefix.prefix);
+        let cache = &self.maps.family(prefix.prefix.addr()).cache;
+        match value {
+            None => cache.remove(&key)?,
+            Some((kind, index)) => {
+                let mut value = [0; entry::LENGTH];
+                put(&mut value, entry::KIND, &kind.to_ne_bytes());
+                put(&mut value, entry::INDEX, &index.to_ne_bytes());
+                cache.set(&key, &value)?;
+            }
+        }
+        // Only now does nothing lead there any more.
+        for served in old.served {
+            self.slots.free(served.slot, now);
+        }
+        if let Some(set) = old.set {
+            self.sets.free(set, now);
+        }
+        if !new.served.is_empty() {
+            self.entries.insert(*prefix, new);
+        }
+        Ok(())
+    }
+
+    /// Writes what programs need to choose among an entry's locators; kind and index of its value. What can stay of
+    /// the old one moves to the new one.
+    fn serve(
+        &mut self,
+        set: &LocatorSet,
+        old: &mut Published,
+        new: &mut Published,
+        now: Instant,
+    ) -> io::Result<(u32, u32)> {
+        let Some(choices) = set.choices() else {
+            return Ok((entry::DAEMON, 0));
+        };
+        let mut places: BTreeMap<u8, u32> = BTreeMap::new();
+        for &index in choices.iter() {
+            if places.contains_key(&index) {
+                continue;
+            }
+            let Some(destination) = set.destinations().get(usize::from(index)) else {
+                return Ok((entry::DAEMON, 0));
+            };
+            let Some(served) = self.place(destination, old, now) else {
+                return Ok((entry::DAEMON, 0));
+            };
+            self.write_destination(&served)?;
+            places.insert(index, served.slot);
+            new.served.push(served);
+        }
+        if let [one] = new.served.as_slice() {
+            return Ok((entry::ONE, one.slot));
+        }
+        let Some(place) = self.sets.take(now) else {
+            return Ok((entry::DAEMON, 0));
+        };
+        new.set = Some(place);
+        let slots: Vec<u8> = choices
+            .iter()
+            .filter_map(|index| places.get(index))
+            .flat_map(|slot| slot.to_ne_bytes())
+            .collect();
+        self.maps.sets.set(&place.to_ne_bytes(), &slots)?;
+        Ok((entry::SET, place))
+    }
+
+    /// A place for a locator: the one that it has in the old entry, or a new one.
+    fn place(
+        &mut self,
+        destination: &Destination,
+        old: &mut Published,
+        now: Instant,
+    ) -> Option<Served> {
+        let same = |served: &Served| {
+            (served.destination.rloc, served.destination.source)
+                == (destination.rloc, destination.source)
+        };
+        if let Some(at) = old.served.iter().position(same) {
+            let mut served = old.served.swap_remove(at);
+            served.destination = destination.clone();
+            return Some(served);
+        }
+        let slot = self.slots.take(now)?;
+        Some(Served {
+            destination: destination.clone(),
+            slot,
+            seen: self.read(slot).0,
+        })
+    }
+
+    fn write_destination(&self, served: &Served) -> io::Result<()> {
+        let Destination {
+            rloc,
+            source,
+            ref state,
+            ..
+        } = served.destination;
+        let daemon = self.stateful.contains(&rloc) || state.requested_echo().is_some();
+        let family: u32 = match (source, rloc) {
+            _ if daemon => 0,
+            (Some(IpAddr::V4(_)), IpAddr::V4(_)) => 4,
+            (Some(IpAddr::V6(_)), IpAddr::V6(_)) => 6,
+            _ => 0,
+        };
+        let limit = inner_limit(self.locator_mtu, &served.destination) as u32;
+        let mut value = [0; destination::LENGTH];
+        put(&mut value, destination::FAMILY, &family.to_ne_bytes());
+        put(&mut value, destination::LIMIT, &limit.to_ne_bytes());
+        put(&mut value, destination::SOURCE, &octets(source.unwrap_or(rloc)));
+        put(&mut value, destination::RLOC, &octets(rloc));
+        // A place in use changes only in its family and its limit, each a whole word.
+        self.maps
+            .destinations
+            .set(&served.slot.to_ne_bytes(), &value)
+    }
+
+    /// What is known about a locator changed.
+    pub(super) fn rloc(&self, rloc: IpAddr) -> io::Result<()> {
+        self.entries
+            .values()
+            .flat_map(|published| &published.served)
+            .filter(|served| served.destination.rloc == rloc)
+            .try_for_each(|served| self.write_destination(served))
+    }
+
+    /// From now on packets to this locator are the daemon's.
+    pub(super) fn keep_in_daemon(&mut self, rloc: IpAddr) -> io::Result<()> {
+        if self.stateful.insert(rloc) {
+            self.rloc(rloc)?;
+        }
+        Ok(())
+    }
+
+    /// Packets and octets of a place since the start, and the last use in nanoseconds of the monotonic clock.
+    fn read(&self, slot: u32) -> ((u64, u64), u64) {
+        sum(&self.maps.used_words, DESTINATIONS, self.maps.processors, slot)
+    }
+
+    /// Takes over what programs counted for an entry.
+    pub(super) fn collect_entry(&mut self, prefix: &EidPrefix) {
+        let Some(mut published) = self.entries.remove(prefix) else {
+            return;
+        };
+        let entry = self.forwarding.get(prefix);
+        for served in &mut published.served {
+            let (counted, last) = self.read(served.slot);
+            let packets = counted.0.wrapping_sub(served.seen.0);
+            let octets = counted.1.wrapping_sub(served.seen.1);
+            if packets == 0 {
+                continue;
+            }
+            served.seen = counted;
+            served.destination.state.sent(packets, octets);
+            if let Some(entry) = &entry {
+                entry.was_used(packets, octets, self.milliseconds(last));
+            }
+        }
+        self.entries.insert(*prefix, published);
+    }
+
+    /// Takes over everything that programs counted.
+    pub(super) fn collect(&mut self) {
+        let prefixes: Vec<EidPrefix> = self.entries.keys().copied().collect();
+        for prefix in &prefixes {
+            self.collect_entry(prefix);
+        }
+        for (index, counter) in [
+            (total::ENCAPSULATED, Counter::Encapsulated),
+            (total::DECAPSULATED, Counter::Decapsulated),
+        ] {
+            let words = &self.maps.totals_words;
+            let ((packets, _), _) = sum(words, total::COUNT, self.maps.processors, index);
+            let seen = std::mem::replace(&mut self.totals[index as usize], packets);
+            let counters = self.forwarding.counters();
+            counters.add(counter, packets.wrapping_sub(seen));
+        }
+    }
+
+    /// The monotonic clock's nanoseconds as milliseconds of the tables' epoch.
+    fn milliseconds(&self, nanoseconds: u64) -> u64 {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+            .map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64);
+        let ago = now.saturating_sub(nanoseconds) / 1_000_000;
+        self.forwarding.now_ms().saturating_sub(ago)
+    }
+
+    /// No packet is the programs' any more.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        let value = [0; settings::LENGTH];
+        self.maps.settings.set(&0u32.to_ne_bytes(), &value)
+    }
+}
+
+/// Adds up a place over all processors' regions of `entries` places each; the last use is the latest one.
+fn sum(words: &Words, entries: u32, processors: u32, place: u32) -> ((u64, u64), u64) {
+    let word = |processor: u32, field: i16| {
+        let at = (processor * entries + place) as usize * usage::WORDS;
+        words.get(at + field as usize / 8)
+    };
+    let total = |field| {
+        (0..processors)
+            .map(|p| word(p, field))
+            .fold(0, u64::wrapping_add)
+    };
+    let last = (0..processors).map(|p| word(p, usage::LAST)).max();
+    (
+        (total(usage::PACKETS), total(usage::OCTETS)),
+        last.unwrap_or(0),
+    )
+}
+
+fn put(value: &mut [u8], at: i16, octets: &[u8]) {
+    let at = at as usize;
+    value[at..at + octets.len()].copy_from_slice(octets);
+}
+
+/// Whether packets may be encapsulated although their source is no local EID (RFC 6832 5.2). What an RTR decapsulates
+/// never comes by an interface.
+fn serves_foreign(policy: &Policy) -> bool {
+    policy.role.encapsulates_foreign_sources() && policy.role != Role::Rtr
+}
+
+/// The value of the `settings` map.
+fn settings_value(policy: &Policy, tunnel: u32, ports: &Ports) -> Vec<u8> {
+    let mut value = vec![0; settings::LENGTH];
+    // Address translation happens in the kernel on the way that programs avoid.
+    let free = policy.translated.is_empty();
+    // Each source of a dynamic EID-Prefix has to be seen.
+    let encapsulate = free && !policy.report_sources;
+    let heeds_status = policy.locator_status_bits && !policy.public_internet;
+    let foreign_flags: u32 = if heeds_status { 0xf7 } else { 0xb7 };
+    let traceroutes = policy.edition == Edition::Rfc6830;
+    for (at, number) in [
+        (settings::ENCAPSULATE, u32::from(encapsulate)),
+        (settings::DECAPSULATE, u32::from(free)),
+        (settings::TUNNEL, tunnel),
+        (settings::TRACEROUTES, u32::from(traceroutes)),
+        (settings::FOREIGN_FLAGS, foreign_flags),
+    ] {
+        put(&mut value, at, &number.to_ne_bytes());
+    }
+    put(&mut value, settings::ECN, &ecn_table(policy.edition).to_ne_bytes());
+    for (family, ports) in ports.iter().enumerate() {
+        let count = ports.len() as u32;
+        put(&mut value, settings::PORT_COUNTS[family], &count.to_ne_bytes());
+        for (n, port) in ports.iter().enumerate() {
+            put(&mut value, settings::PORTS[family] + 2 * n as i16, &port.to_be_bytes());
+        }
+    }
+    value
+}
+
+/// The ECN field with which a packet leaves, four bits for each pair of inner and outer field.
+fn ecn_table(edition: Edition) -> u64 {
+    let mut table = 0;
+    for inner in 0..4u8 {
+        for outer in 0..4u8 {
+            let field = decapsulated_tos(edition, outer, inner).unwrap_or(settings::ECN_DAEMON);
+            table |= u64::from(field) << (4 * (inner << 2 | outer));
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ecn_table_is_that_of_the_edition() {
+        for edition in [Edition::Rfc6830, Edition::Rfc9300] {
+            let table = ecn_table(edition);
+            for (inner, outer) in (0..4u8).flat_map(|i| (0..4u8).map(move |o| (i, o))) {
+                let field = (table >> (4 * (inner << 2 | outer)) & 0x0f) as u8;
+                match decapsulated_tos(edition, outer, inner) {
+                    Some(tos) => assert_eq!(field, tos),
+                    None => assert_eq!(field, settings::ECN_DAEMON),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_the_daemon_is_left_to_it() {
+        let served = |policy: Policy| {
+            let value = settings_value(&policy, 7, &Ports::default());
+            [settings::ENCAPSULATE, settings::DECAPSULATE]
+                .map(|at| value[at as usize..at as usize + 4].iter().any(|b| *b != 0))
+        };
+        let plain = Policy::default();
+        assert_eq!(served(plain.clone()), [true, true]);
+        let translated = vec![EidPrefix::new(0, "10.1.0.0/24".parse().unwrap())];
+        let translating = Policy {
+            translated,
+            ..plain.clone()
+        };
+        assert_eq!(served(translating), [false, false]);
+        let mobile = Policy {
+            report_sources: true,
+            ..plain
+        };
+        assert_eq!(served(mobile), [false, true]);
+    }
+}
