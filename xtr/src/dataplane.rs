@@ -352,7 +352,10 @@ impl DataPlane {
     /// Rules and routes for what the tables held before the start.
     fn sync_routes(&self) -> Result<(), DataPlaneError> {
         for local in self.forwarding.locals() {
-            self.routing().add_local(local.prefix, local.away)?;
+            let mut routing = self.routing();
+            routing.add_local(local.prefix, local.away)?;
+            let table = routing.table_of(local.prefix.iid);
+            self.tell(|fast| fast.local_changed(&local.prefix, table));
         }
         for entry in self.forwarding.entries() {
             self.sync_entry(&entry.prefix, &entry.decision)?;
@@ -537,8 +540,12 @@ impl DataPlane {
             warn_if_not_forwarding(&prefix);
         }
         self.forwarding.add_local(local);
-        self.tell(|fast| fast.local_changed(&prefix));
-        self.routing().add_local(prefix, away)?;
+        let mut routing = self.routing();
+        let routed = routing.add_local(prefix, away);
+        let table = routing.table_of(prefix.iid);
+        self.tell(|fast| fast.local_changed(&prefix, table));
+        drop(routing);
+        routed?;
         self.sync_probes()
     }
 
@@ -560,7 +567,7 @@ impl DataPlane {
         if !self.forwarding.remove_local(prefix) {
             return Ok(false);
         }
-        self.tell(|fast| fast.local_changed(prefix));
+        self.tell(|fast| fast.local_changed(prefix, None));
         self.routing().remove_local(*prefix)?;
         if let Some(entry) = self.forwarding.get(prefix) {
             self.sync_entry(prefix, &entry.decision)?;

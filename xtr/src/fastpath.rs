@@ -105,8 +105,9 @@ impl FastPath {
             Publisher::new(maps, Arc::clone(&forwarding), tunnel, locator_mtu, ports);
         publisher.rlocs(&rlocs)?;
         publisher.policy()?;
+        publisher.routes(&site.current())?;
         for local in forwarding.locals() {
-            publisher.local(&local.prefix, &site.current())?;
+            publisher.local(&local.prefix, None, &site.current())?;
         }
         for entry in forwarding.entries() {
             publisher.entry(&entry.prefix)?;
@@ -153,11 +154,11 @@ impl FastPath {
         self.change("map-cache", |state| state.publisher.entry(prefix));
     }
 
-    /// A local EID-Prefix came, changed or went.
-    pub(crate) fn local_changed(&self, prefix: &EidPrefix) {
+    /// A local EID-Prefix came, changed or went. Packets of its instance are led by this routing table.
+    pub(crate) fn local_changed(&self, prefix: &EidPrefix, table: Option<u32>) {
         let routes = self.site.current();
         self.change("local EID-Prefix", |state| {
-            state.publisher.local(prefix, &routes)
+            state.publisher.local(prefix, table, &routes)
         });
     }
 
@@ -170,7 +171,7 @@ impl FastPath {
     pub(crate) fn surroundings_changed(&self) {
         let routes = self.site.current();
         self.change("interfaces and routes", |state| {
-            state.publisher.site(&routes)?;
+            state.publisher.routes(&routes)?;
             state.sync_links()
         });
     }

@@ -14,6 +14,8 @@ pub(crate) enum Design {
     Ours {
         /// Microseconds.
         spin: u64,
+        /// By the kernel path.
+        kernel: bool,
     },
 }
 
@@ -38,7 +40,7 @@ impl Chain {
         match design {
             Design::Plain => chain.plain()?,
             Design::Vxlan => chain.vxlan()?,
-            Design::Ours { spin } => chain.ours(spin)?,
+            Design::Ours { spin, kernel } => chain.ours(spin, kernel)?,
         }
         if wire {
             for router in ["x1", "x2"] {
@@ -166,7 +168,7 @@ impl Chain {
         Ok(())
     }
 
-    fn ours(&mut self, spin: u64) -> Result<(), String> {
+    fn ours(&mut self, spin: u64, kernel: bool) -> Result<(), String> {
         let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
         for (node, own, other, locals, remotes) in [
             (
@@ -189,6 +191,9 @@ impl Chain {
                 .args(["netns", "exec", &self.namespace(node)])
                 .arg(&program)
                 .args(["forward", "--quiet", "--spin", &spin.to_string()]);
+            if kernel {
+                command.arg("--kernel");
+            }
             for n in 0..2 {
                 command.args(["--rloc", own[n], "--local", locals[n]]);
                 command.args(["--map", &format!("{}={}", remotes[n], other[n])]);

@@ -57,15 +57,24 @@ const STEP: Duration = Duration::from_millis(300);
 
 /// Builds the chains, measures, prints.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let ours = |spin| Design::Ours { spin };
+    let ours = |spin| Design::Ours {
+        spin,
+        kernel: false,
+    };
+    let kernel = Design::Ours {
+        spin: 0,
+        kernel: true,
+    };
     let mut contenders = Vec::new();
     for (name, design, wire, measure) in [
         ("plain", Design::Plain, false, Measure::Everything),
         ("vxlan", Design::Vxlan, false, Measure::Everything),
         ("ours", ours(0), false, Measure::Everything),
+        ("kernel", kernel, false, Measure::Everything),
         ("plain-wire", Design::Plain, true, Measure::TcpOnly),
         ("vxlan-wire", Design::Vxlan, true, Measure::TcpOnly),
         ("ours-wire", ours(0), true, Measure::TcpOnly),
+        ("kernel-wire", kernel, true, Measure::TcpOnly),
         ("ours-spin", ours(100), false, Measure::RttOnly),
     ] {
         contenders.push(Contender {

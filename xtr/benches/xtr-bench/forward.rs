@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 use lisp::EidPrefix;
-use xtr::dataplane::{DataPlane, DataPlaneConfig, Offload};
+use xtr::dataplane::{DataPath, DataPlane, DataPlaneConfig, Offload};
 use xtr::forwarding::{Decision, Destination, Forwarding, LocalEid, LocatorSet, Policy};
 
 /// Options of `xtr-bench forward`.
@@ -31,6 +31,9 @@ pub(crate) struct Forward {
     /// Look this many microseconds for the next packet before sleeping.
     #[arg(long, default_value_t = 0)]
     spin: u64,
+    /// Take the kernel path.
+    #[arg(long)]
+    kernel: bool,
     /// TUN queues and pairs of packet threads.
     #[arg(long, default_value_t = 1)]
     queues: u8,
@@ -50,6 +53,11 @@ impl Forward {
     pub(crate) fn run(self) -> Result<(), String> {
         let forwarding = Arc::new(Forwarding::new(Policy::default()));
         let config = DataPlaneConfig {
+            path: if self.kernel {
+                DataPath::Kernel
+            } else {
+                DataPath::Tun
+            },
             rlocs: self.rlocs.clone(),
             offload: if self.no_offload {
                 Offload::Off

@@ -29,8 +29,12 @@ pub(super) mod fib {
     pub(crate) const TOS: i16 = 12;
     pub(crate) const SOURCE: i16 = 16;
     pub(crate) const DESTINATION: i16 = 32;
+    pub(crate) const TABLE: i16 = 48;
     pub(crate) const SIZE: i32 = 64;
-    pub(crate) const SKIP_NEIGH: i32 = 1 << 3;
+    /// Flags of the look-up.
+    pub(crate) const DIRECT: i32 = 1 << 0;
+    pub(crate) const IN_TABLE: i32 = 1 << 3;
+    pub(crate) const SKIP_NEIGH: i32 = 1 << 2;
 }
 
 /// The stack, downwards from the frame pointer.
@@ -58,6 +62,7 @@ pub(super) mod stack {
     /// Offset of the inner IP header in the packet.
     pub(crate) const INNER_AT: i16 = -280;
     pub(crate) const TOTAL: i16 = -288;
+    pub(crate) const TABLE: i16 = -296;
 }
 
 pub(super) const AF: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
@@ -320,10 +325,19 @@ impl Code {
     /// Asks the kernel where it would send what the question on the stack describes, by rules and routes; `R0 = 0`:
     /// on, through the interface and neighbour in the answer.
     pub(super) fn route(&mut self) {
+        self.route_with(0);
+    }
+
+    /// As [`Code::route`], but by the routes of the table alone that the question names.
+    pub(super) fn route_in_table(&mut self) {
+        self.route_with(fib::DIRECT | fib::IN_TABLE);
+    }
+
+    fn route_with(&mut self, flags: i32) {
         self.mov(R1, R6);
         self.address(R2, stack::FIB);
         self.mov(R3, fib::SIZE);
-        self.mov(R4, fib::SKIP_NEIGH);
+        self.mov(R4, flags | fib::SKIP_NEIGH);
         self.call(Helper::FibLookup);
         self.next_if(Cond::Ne, R0, 0);
     }

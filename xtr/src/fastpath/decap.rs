@@ -108,6 +108,10 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     }
     code.segments(family, inner);
 
+    if family == 1 {
+        code.load(Size::Word, R1, R9, settings::ROUTES_V6);
+        code.next_if(Cond::Eq, R1, 0);
+    }
     // Where a packet from the TUN device would go.
     code.route_of(family, inner);
     code.load(Size::Word, R1, R9, settings::TUNNEL);

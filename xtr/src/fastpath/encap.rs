@@ -3,7 +3,7 @@
 //! The program decides as `dataplane::route::fate` does for the plainest of packets, and leaves every other one to the
 //! daemon. That the packet is the tunnel's at all, the kernel's own rules and routes say: it would go to the TUN device.
 
-use super::asm::{Alu, AsmError, Cond, Insn, Operand, Reg, Size};
+use super::asm::{Alu, AsmError, Cond, Helper, Insn, Operand, Reg, Size};
 use super::code::{Code, ETHERNET, OUTER_LEN, fib, protocol_at, skb, stack, ttl_at};
 use super::maps::{DESTINATIONS, Maps, PORTS, destination, entry, settings, source, total};
 use Reg::{R0, R1, R2, R3, R5, R6, R7, R8, R9};
@@ -42,6 +42,8 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     code.load(Size::Double, R2, R0, source::HEADER);
     code.put(Size::Word, stack::KEY + 4, R1);
     code.put(Size::Double, stack::LISP, R2);
+    code.load(Size::Word, R1, R0, source::TABLE);
+    code.put(Size::Double, stack::TABLE, R1);
     code.longest_match(per_family.cache.fd(), family, header + addresses[1], true);
     code.load(Size::Word, R1, R0, entry::KIND);
     code.next_if(Cond::Eq, R1, entry::DAEMON as i32);
@@ -64,11 +66,20 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     code.next_if(Cond::Gt, R1, R2);
 
     // Would the kernel give it to the TUN device?
+    if family == 1 {
+        not_elsewhere(code, maps, header + addresses[1]);
+    }
     code.route_of(family, header);
     code.copy_ports();
     code.load(Size::Word, R1, R6, skb::IFINDEX);
     code.put(Size::Word, stack::FIB + fib::IFINDEX, R1);
-    code.route();
+    if family == 0 {
+        code.route();
+    } else {
+        code.get(Size::Double, R1, stack::TABLE);
+        code.put(Size::Word, stack::FIB + fib::TABLE, R1);
+        code.route_in_table();
+    }
     code.load(Size::Word, R1, R9, settings::TUNNEL);
     code.get(Size::Word, R2, stack::FIB + fib::IFINDEX);
     code.next_if(Cond::Ne, R1, R2);
@@ -81,6 +92,24 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     to_locator(code, family, 0);
     code.bind(over_v6);
     to_locator(code, family, 1);
+}
+
+/// Where programs ask for routes of IPv6, the kernel leaves `suppress_prefixlength` out of the rules: the default route
+/// of the main table would hide the tunnel's table. So the rules are followed here: the destination has no route of its
+/// own, and the tunnel's table is asked directly.
+fn not_elsewhere(code: &mut Code, maps: &Maps, address: i16) {
+    let nowhere = code.label();
+    code.put(Size::Word, stack::KEY, 128);
+    code.copy(address, stack::KEY + 4, 4);
+    code.map(R1, maps.specific.fd());
+    code.address(R2, stack::KEY);
+    code.call(Helper::MapLookup);
+    code.jump_if(Cond::Eq, R0, 0, nowhere);
+    code.load(Size::Word, R1, R0, 0);
+    code.next_if(Cond::Ne, R1, 0);
+    code.bind(nowhere);
+    code.load(Size::Word, R1, R9, settings::ROUTES_V6);
+    code.next_if(Cond::Eq, R1, 0);
 }
 
 impl Code {
@@ -227,6 +256,10 @@ fn to_locator(code: &mut Code, family: usize, over: usize) {
         code.checksum_ipv4(inner);
     }
 
+    if over == 1 {
+        code.load(Size::Word, R1, R9, settings::ROUTES_V6);
+        code.next_if(Cond::Eq, R1, 0);
+    }
     // As a packet of this box: asked for from its loopback interface.
     code.route_of(over, outer);
     code.get(Size::Half, R1, stack::UDP);

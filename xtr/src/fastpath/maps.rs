@@ -31,6 +31,8 @@ pub(super) mod settings {
     pub(crate) const ECN: i16 = 16;
     /// u32: flags of LISP headers with which a packet is the daemon's.
     pub(crate) const FOREIGN_FLAGS: i16 = 24;
+    /// u32: 0 where routes of IPv6 cannot be asked for.
+    pub(crate) const ROUTES_V6: i16 = 36;
     /// u32: source ports of IPv4, of IPv6.
     pub(crate) const PORT_COUNTS: [i16; 2] = [28, 32];
     /// u16 each, in network order.
@@ -44,6 +46,8 @@ pub(super) mod settings {
 pub(super) mod source {
     /// u32: Instance ID, network order.
     pub(crate) const INSTANCE: i16 = 0;
+    /// u32: routing table of the instance.
+    pub(crate) const TABLE: i16 = 4;
     /// The LISP header of its packets.
     pub(crate) const HEADER: i16 = 8;
     pub(crate) const LENGTH: usize = 16;
@@ -112,6 +116,8 @@ pub(super) struct Maps {
     pub(super) destinations: Map,
     /// 256 indexes of destinations: for each value of the highest octet of a flow's hash.
     pub(super) sets: Map,
+    /// Routes of IPv6 that packets of the site follow before they are the tunnel's; u32: 1 where they lead elsewhere.
+    pub(super) specific: Map,
     /// Own locators, 16 octets (see [`octets`]).
     pub(super) rlocs: Map,
     /// Interfaces that pass on joined packets with whatever tunnel marks.
@@ -148,6 +154,7 @@ impl Maps {
             families: [PerFamily::new(4)?, PerFamily::new(16)?],
             destinations: array("lisp_rlocs", destination::LENGTH, DESTINATIONS)?,
             sets: array("lisp_sets", 4 * 256, SETS)?,
+            specific: Map::new(MapKind::LpmTrie, "lisp_specific", 4 + 16, 4, CACHE)?,
             rlocs: Map::new(MapKind::Hash, "lisp_own", 16, 4, 1024)?,
             virtuals: Map::new(MapKind::Hash, "lisp_veths", 4, 4, 4096)?,
             used_words: used.words()?,

@@ -16,12 +16,15 @@ use super::maps::{
     source, total, usage,
 };
 use super::slots::Slots;
-use super::sys::Words;
+use super::sys::{Map, Words};
 use crate::dataplane::{decapsulated_tos, inner_limit};
 use crate::forwarding::{
     Counter, Decision, Destination, Edition, Forwarding, LocatorSet, Policy, Role,
 };
 use crate::kernel::site::SiteRoutes;
+
+/// The main routing table.
+const MAIN: u32 = 254;
 
 /// A locator of an entry that programs serve.
 #[derive(Debug)]
@@ -56,6 +59,12 @@ pub(super) struct Publisher {
     /// Locators whose packets need the daemon: nonces.
     stateful: HashSet<IpAddr>,
     site: BTreeMap<IpNet, bool>,
+    /// Routes of IPv6 that go before the tunnel's.
+    specific: BTreeMap<IpNet, bool>,
+    /// Routing tables by Instance ID.
+    routing_tables: HashMap<u32, u32>,
+    /// Whether nobody else's rules decide about IPv6.
+    routes_v6: bool,
     totals: [u64; 2],
 }
 
@@ -78,6 +87,9 @@ impl Publisher {
             sets: Slots::new(SETS),
             stateful: HashSet::new(),
             site: BTreeMap::new(),
+            specific: BTreeMap::new(),
+            routing_tables: HashMap::new(),
+            routes_v6: false,
             totals: [0; 2],
         }
     }
@@ -92,7 +104,8 @@ impl Publisher {
     /// Rules that hold for every packet.
     pub(super) fn policy(&self) -> io::Result<()> {
         let policy = self.forwarding.policy();
-        let value = settings_value(&policy, self.tunnel, &self.ports);
+        let mut value = settings_value(&policy, self.tunnel, &self.ports);
+        put(&mut value, settings::ROUTES_V6, &u32::from(self.routes_v6).to_ne_bytes());
         self.maps.settings.set(&0u32.to_ne_bytes(), &value)?;
         for any in [
             IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -107,7 +120,16 @@ impl Publisher {
     }
 
     /// A local EID-Prefix came, changed or went.
-    pub(super) fn local(&mut self, prefix: &EidPrefix, routes: &SiteRoutes) -> io::Result<()> {
+    /// Packets of its instance are led by `table`.
+    pub(super) fn local(
+        &mut self,
+        prefix: &EidPrefix,
+        table: Option<u32>,
+        routes: &SiteRoutes,
+    ) -> io::Result<()> {
+        if let Some(table) = table {
+            self.routing_tables.insert(prefix.iid, table);
+        }
         let local = self.forwarding.snapshot().local(prefix).cloned();
         let map = &self.maps.family(prefix.prefix.addr()).locals;
         let key = instance_key(prefix.iid, prefix.prefix);
@@ -145,26 +167,39 @@ impl Publisher {
         }
         let mut value = [0; source::LENGTH];
         put(&mut value, source::INSTANCE, &iid.to_be_bytes());
+        // What a PITR attracts, it attracts by routes of the main table.
+        let table = owner.map_or(Some(MAIN), |_| self.routing_tables.get(&iid).copied());
+        put(&mut value, source::TABLE, &table.unwrap_or(MAIN).to_ne_bytes());
         put(&mut value, source::HEADER, &octets);
         map.set(&key, &value)
     }
 
+    /// The kernel's routes changed, and perhaps its rules.
+    pub(super) fn routes(&mut self, routes: &SiteRoutes) -> io::Result<()> {
+        self.site(routes)?;
+        let wanted: BTreeMap<IpNet, bool> = routes.before_tunnel().collect();
+        sync_trie(&self.maps.specific, &self.specific, &wanted)?;
+        self.specific = wanted;
+        if routes.rules_are_plain_v6() != self.routes_v6 {
+            self.routes_v6 = !self.routes_v6;
+            self.policy()?;
+        }
+        Ok(())
+    }
+
     /// Routes of the site, as far as local EIDs are concerned.
-    pub(super) fn site(&mut self, routes: &SiteRoutes) -> io::Result<()> {
+    fn site(&mut self, routes: &SiteRoutes) -> io::Result<()> {
         let mut wanted = BTreeMap::new();
         for local in self.forwarding.locals() {
             wanted.extend(routes.about(&local.prefix.prefix));
         }
-        let value = |leads: bool| u32::from(leads).to_ne_bytes();
-        for (prefix, leads) in &wanted {
-            if self.site.get(prefix) != Some(leads) {
-                let map = &self.maps.family(prefix.addr()).site;
-                map.set(&prefix_key(*prefix), &value(*leads))?;
-            }
-        }
-        for prefix in self.site.keys().filter(|prefix| !wanted.contains_key(prefix)) {
-            let map = &self.maps.family(prefix.addr()).site;
-            map.remove(&prefix_key(*prefix))?;
+        for (family, v6) in [(0, false), (1, true)] {
+            let of_family = |routes: &BTreeMap<IpNet, bool>| -> BTreeMap<IpNet, bool> {
+                let this = |(prefix, _): &(&IpNet, &bool)| prefix.addr().is_ipv6() == v6;
+                routes.iter().filter(this).map(|(p, l)| (*p, *l)).collect()
+            };
+            let map = &self.maps.families[family].site;
+            sync_trie(map, &of_family(&self.site), &of_family(&wanted))?;
         }
         self.site = wanted;
         Ok(())
@@ -382,6 +417,23 @@ impl Publisher {
         let value = [0; settings::LENGTH];
         self.maps.settings.set(&0u32.to_ne_bytes(), &value)
     }
+}
+
+/// Makes a trie of routes hold what is wanted, where it held something else before.
+fn sync_trie(
+    map: &Map,
+    before: &BTreeMap<IpNet, bool>,
+    wanted: &BTreeMap<IpNet, bool>,
+) -> io::Result<()> {
+    for (prefix, value) in wanted {
+        if before.get(prefix) != Some(value) {
+            map.set(&prefix_key(*prefix), &u32::from(*value).to_ne_bytes())?;
+        }
+    }
+    before
+        .keys()
+        .filter(|prefix| !wanted.contains_key(prefix))
+        .try_for_each(|prefix| map.remove(&prefix_key(*prefix)))
 }
 
 /// Adds up a place over all processors' regions of `entries` places each; the last use is the latest one.

@@ -200,6 +200,11 @@ impl PolicyRouting {
         self.remove_route(table, prefix.prefix)
     }
 
+    /// The table of an Instance ID, where it has one.
+    pub fn table_of(&self, iid: u32) -> Option<u32> {
+        self.tables.get(&iid).copied()
+    }
+
     /// The route that stands for exactly this prefix.
     pub fn get(&self, prefix: &EidPrefix) -> Option<Via> {
         let table = self.tables.get(&prefix.iid)?;

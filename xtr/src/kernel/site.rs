@@ -10,15 +10,19 @@ use ipnet::IpNet;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+    },
+    rule::{RuleAttribute, RuleMessage},
 };
 
-use super::KernelError;
+use super::{KernelError, PROTOCOL};
 use super::netlink::Netlink;
 use crate::forwarding::Prefixes;
 
 /// Multicast groups that announce changes of routes, links and addresses.
-const GROUPS: [u32; 5] = [
+const GROUPS: [u32; 6] = [
+    libc::RTNLGRP_IPV6_RULE,
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV4_ROUTE,
@@ -35,35 +39,48 @@ enum Kind {
     Delivers,
     /// Refuses it.
     Refuses,
+    /// Leads it into the tunnel.
+    Tunnel,
+}
+
+impl Kind {
+    /// Whether the packet stays in the site.
+    fn stays(self) -> bool {
+        matches!(self, Self::Forwards | Self::Delivers)
+    }
 }
 
 /// Routes of the main and local tables.
 #[derive(Debug, Default)]
-pub struct SiteRoutes(Prefixes<(IpNet, Kind)>);
+pub struct SiteRoutes {
+    routes: Prefixes<(IpNet, Kind)>,
+    /// Rules for IPv6 beside those that every box and our policy routing have.
+    foreign_rules_v6: bool,
+}
 
 impl SiteRoutes {
     /// Whether a packet to `eid` would stay in the site.
     pub fn has_route(&self, eid: IpAddr) -> bool {
-        self.0
+        self.routes
             .longest_match(eid)
-            .is_some_and(|(_, kind)| *kind != Kind::Refuses)
+            .is_some_and(|(_, kind)| kind.stays())
     }
 
     /// Whether packets to some part of `prefix` would be sent on into the site. This box's own addresses do not
     /// count: they stay when the interface into the site goes down.
     pub fn reaches(&self, prefix: &IpNet) -> bool {
         let forwards = |route: &&(IpNet, Kind)| route.1 == Kind::Forwards;
-        let covered = self.0.covering(prefix).last().copied();
-        covered.as_ref().is_some_and(forwards) || self.0.inside(prefix).iter().any(forwards)
+        let covered = self.routes.covering(prefix).last().copied();
+        covered.as_ref().is_some_and(forwards) || self.routes.inside(prefix).iter().any(forwards)
     }
 
     /// The routes that matter for packets to some part of `prefix`, and whether such a packet would stay in the site.
     pub(crate) fn about(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, bool)> {
-        let covering = self.0.covering(prefix).last().copied();
+        let covering = self.routes.covering(prefix).last().copied();
         covering
             .into_iter()
-            .chain(self.0.inside(prefix))
-            .map(|(route, kind)| (*route, *kind != Kind::Refuses))
+            .chain(self.routes.inside(prefix))
+            .map(|(route, kind)| (*route, kind.stays()))
     }
 
     fn read(netlink: &mut Netlink, tunnel: u32) -> std::io::Result<Self> {
@@ -78,7 +95,27 @@ impl SiteRoutes {
                 }
             }
         }
+        let mut question = RuleMessage::default();
+        question.header.family = AddressFamily::Inet6;
+        let answers = netlink.request(RouteNetlinkMessage::GetRule(question), NLM_F_DUMP)?;
+        routes.foreign_rules_v6 = answers.iter().any(|answer| match answer {
+            RouteNetlinkMessage::NewRule(rule) => is_foreign(rule),
+            _ => false,
+        });
         Ok(routes)
+    }
+
+    /// Routes of IPv6, and whether packets that they lead to leave otherwise than by the tunnel.
+    pub(crate) fn before_tunnel(&self) -> impl Iterator<Item = (IpNet, bool)> {
+        self.routes
+            .values()
+            .filter(|(prefix, _)| prefix.addr().is_ipv6())
+            .map(|(prefix, kind)| (*prefix, *kind != Kind::Tunnel))
+    }
+
+    /// Whether our own rules alone decide which packets of IPv6 are the tunnel's.
+    pub(crate) fn rules_are_plain_v6(&self) -> bool {
+        !self.foreign_rules_v6
     }
 
     fn note(&mut self, route: &RouteMessage, tunnel: u32) {
@@ -102,7 +139,7 @@ impl SiteRoutes {
                     .iter()
                     .any(|a| matches!(a, RouteAttribute::Oif(index) if *index == tunnel));
                 if tunneled {
-                    Kind::Refuses
+                    Kind::Tunnel
                 } else {
                     Kind::Forwards
                 }
@@ -117,9 +154,20 @@ impl SiteRoutes {
             _ => None,
         });
         if let Some(prefix) = address.and_then(|a| IpNet::new(a, length).ok()) {
-            self.0.insert(prefix.trunc(), (prefix.trunc(), kind));
+            self.routes.insert(prefix.trunc(), (prefix.trunc(), kind));
         }
     }
+}
+
+/// Whether a rule is neither ours nor one of those with which every network namespace begins.
+fn is_foreign(rule: &RuleMessage) -> bool {
+    const FROM_THE_START: [u32; 3] = [0, 32_766, 32_767];
+    let priority = rule.attributes.iter().find_map(|a| match a {
+        RuleAttribute::Priority(priority) => Some(*priority),
+        _ => None,
+    });
+    let ours = RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL));
+    !FROM_THE_START.contains(&priority.unwrap_or(0)) && !rule.attributes.contains(&ours)
 }
 
 /// The routes as they stand, renewed by whoever watches the kernel's announcements.
