@@ -56,8 +56,14 @@ use sockets::{IcmpSockets, PortPool, data_socket};
 use sys::say_destinations;
 use traceroute::Traceroutes;
 
+#[cfg(test)]
+pub(crate) use batch::{Outer, whole_packet};
 pub(crate) use encap::inner_limit;
 pub(crate) use inner::decapsulated_tos;
+#[cfg(test)]
+pub(crate) use inner::{Inner, decapsulated_ttl, rewrite};
+#[cfg(test)]
+pub(crate) use route::{Fate, fate, header};
 pub(crate) use traceroute::PORTS as TRACEROUTE_PORTS;
 
 /// Events that may wait for the control plane.
@@ -74,18 +80,16 @@ pub enum Offload {
 }
 
 /// Who encapsulates and decapsulates.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataPath {
     /// The daemon, through its TUN device.
-    #[default]
     Tun,
     /// eBPF programs in the kernel, for all packets that need nothing else; the daemon for the others. No start without
     /// them.
     Kernel,
     /// As `kernel` where the kernel lets it be, otherwise as `tun`.
+    #[default]
     Auto,
 }
 

@@ -67,17 +67,16 @@ struct State {
 
 impl State {
     fn sync_links(&mut self) -> io::Result<()> {
-        self.links.sync(
-            [&self.encap, &self.decap],
-            &self.publisher.maps.virtuals,
-        )
+        self.links
+            .sync([&self.encap, &self.decap], &self.publisher.maps.virtuals)
     }
 }
 
 /// Maps and both programs, verified by the kernel.
 fn load() -> io::Result<(Maps, Program, Program)> {
     let maps = Maps::new()?;
-    let assembled = |program: Result<Vec<asm::Insn>, asm::AsmError>| program.map_err(io::Error::other);
+    let assembled =
+        |program: Result<Vec<asm::Insn>, asm::AsmError>| program.map_err(io::Error::other);
     let encap = Program::load("lisp_encap", &assembled(encap::program(&maps))?)?;
     let decap = Program::load("lisp_decap", &assembled(decap::program(&maps))?)?;
     Ok((maps, encap, decap))

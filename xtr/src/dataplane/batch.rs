@@ -324,6 +324,20 @@ fn write_outer(arena: &mut [u8], packet: &Packet, outer: &Outer) -> u32 {
     }
 }
 
+/// One packet as it is sent alone, for comparisons: `payload` starts with the LISP header.
+#[cfg(test)]
+pub(crate) fn whole_packet(outer: &Outer, payload: &[u8]) -> Vec<u8> {
+    let mut arena = vec![0; OUTER_ROOM];
+    arena.extend_from_slice(payload);
+    let packet = Packet {
+        head: OUTER_ROOM as u32..arena.len() as u32,
+        payload: 0..0,
+        next: END,
+    };
+    let start = write_outer(&mut arena, &packet, outer) as usize;
+    arena.split_off(start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,7 +65,6 @@ impl Shared {
             self.count(Counter::EventsSuppressed);
         }
     }
-
 }
 
 /// Largest inner packet that a locator's path carries whole (S of RFC 6830 5.4.1), where every path carries at most

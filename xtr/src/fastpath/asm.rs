@@ -191,20 +191,26 @@ impl Asm {
 
     /// `dst = *(base + offset)`.
     pub(super) fn load(&mut self, size: Size, dst: Reg, base: Reg, offset: i16) {
-        self.push(CLASS_LDX | MODE_MEM | size as u8, dst, base as u8, offset, 0);
+        self.push(
+            CLASS_LDX | MODE_MEM | size as u8,
+            dst,
+            base as u8,
+            offset,
+            0,
+        );
     }
 
     /// `*(base + offset) = value`.
-    pub(super) fn store(
-        &mut self,
-        size: Size,
-        base: Reg,
-        offset: i16,
-        value: impl Into<Operand>,
-    ) {
+    pub(super) fn store(&mut self, size: Size, base: Reg, offset: i16, value: impl Into<Operand>) {
         match value.into() {
             Operand::Reg(src) => {
-                self.push(CLASS_STX | MODE_MEM | size as u8, base, src as u8, offset, 0);
+                self.push(
+                    CLASS_STX | MODE_MEM | size as u8,
+                    base,
+                    src as u8,
+                    offset,
+                    0,
+                );
             }
             Operand::Imm(number) => {
                 self.push(CLASS_ST | MODE_MEM | size as u8, base, 0, offset, number);
@@ -268,8 +274,7 @@ impl Asm {
         for (at, label) in self.jumps {
             let target = self.labels[label.0].ok_or(AsmError::Unbound(label.0))?;
             let distance = target as i64 - at as i64 - 1;
-            self.insns[at].offset =
-                i16::try_from(distance).map_err(|_| AsmError::TooFar(at))?;
+            self.insns[at].offset = i16::try_from(distance).map_err(|_| AsmError::TooFar(at))?;
         }
         Ok(self.insns)
     }

@@ -125,7 +125,11 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     leaving_tos_and_ttl(code, over, outer, family);
     code.find_total(maps, total::DECAPSULATED);
 
-    let flags = if over == family { FIXED_GSO } else { FIXED_GSO | DECAP_L3[family] };
+    let flags = if over == family {
+        FIXED_GSO
+    } else {
+        FIXED_GSO | DECAP_L3[family]
+    };
     code.adjust_room(-taken, flags);
     code.write(inner, if family == 0 { 12 } else { 8 });
     code.count(stack::TOTAL);

@@ -37,7 +37,12 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
 
     // Whose packet it is decides most of them: first of all.
     let addresses = if family == 0 { [12, 16] } else { [8, 24] };
-    code.longest_match(per_family.sources.fd(), family, header + addresses[0], false);
+    code.longest_match(
+        per_family.sources.fd(),
+        family,
+        header + addresses[0],
+        false,
+    );
     code.load(Size::Word, R1, R0, source::INSTANCE);
     code.load(Size::Double, R2, R0, source::HEADER);
     code.put(Size::Word, stack::KEY + 4, R1);
@@ -144,7 +149,12 @@ fn read_ports(code: &mut Code, family: usize, header: i16) {
     code.next_if(Cond::Eq, R1, i32::from(lisp::DATA_PORT));
     code.load(Size::Word, R2, R9, settings::TRACEROUTES);
     code.jump_if(Cond::Eq, R2, 0, done);
-    code.jump_if(Cond::Lt, R1, i32::from(*crate::dataplane::TRACEROUTE_PORTS.start()), done);
+    code.jump_if(
+        Cond::Lt,
+        R1,
+        i32::from(*crate::dataplane::TRACEROUTE_PORTS.start()),
+        done,
+    );
     let last = i32::from(*crate::dataplane::TRACEROUTE_PORTS.end());
     code.next_if(Cond::Le, R1, last);
     code.bind(done);
@@ -166,7 +176,11 @@ fn flow_hash(code: &mut Code, family: usize, header: i16) {
     let (labelled, unlabelled, done) = (code.label(), code.label(), code.label());
     if family == 0 {
         // Two halves, in the order in which eight octets would be read.
-        let (low, high) = if cfg!(target_endian = "little") { (12, 16) } else { (16, 12) };
+        let (low, high) = if cfg!(target_endian = "little") {
+            (12, 16)
+        } else {
+            (16, 12)
+        };
         code.get(Size::Word, R1, header + low);
         code.get(Size::Word, R5, header + high);
         code.alu(Alu::Lsh, R5, 32);
@@ -345,4 +359,3 @@ fn outer_header(code: &mut Code, over: usize) {
         code.checksum_ipv4(outer);
     }
 }
-

@@ -78,12 +78,16 @@ impl Links {
     /// Interfaces with Ethernet headers that are no part of another one (bridge, bond). Where the kernel checks each
     /// packet's way back strictly, it has to see the packets: the programs would let forgeries pass.
     fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
-        let answers = self
-            .netlink
-            .request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let answers = self.netlink.request(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            NLM_F_DUMP,
+        )?;
         let strict = |name: &str| {
-            read_sysctl(&format!("net/ipv4/conf/{}/rp_filter", name.replace('/', ".")))
-                .max(read_sysctl("net/ipv4/conf/all/rp_filter"))
+            read_sysctl(&format!(
+                "net/ipv4/conf/{}/rp_filter",
+                name.replace('/', ".")
+            ))
+            .max(read_sysctl("net/ipv4/conf/all/rp_filter"))
                 == Some(1)
         };
         Ok(answers

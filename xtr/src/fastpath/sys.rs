@@ -313,6 +313,48 @@ impl Program {
     }
 }
 
+#[cfg(test)]
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    result: i32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_sizes: [u32; 2],
+    contexts: [u64; 2],
+    flags: u32,
+    processor: u32,
+    batch: u32,
+    padding: u32,
+}
+
+#[cfg(test)]
+impl Program {
+    /// What the program makes of an Ethernet frame that the loopback interface receives: its verdict, and the frame
+    /// afterwards.
+    pub(super) fn run(&self, frame: &[u8]) -> io::Result<(i32, Vec<u8>)> {
+        const TEST_RUN: libc::c_int = 10;
+        let mut out = vec![0u8; frame.len() + 256];
+        let mut attributes = TestRun {
+            program: self.0.as_raw_fd() as u32,
+            size_in: frame.len() as u32,
+            size_out: out.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            data_out: out.as_mut_ptr() as u64,
+            repeat: 1,
+            ..TestRun::default()
+        };
+        bpf(TEST_RUN, &mut attributes)?;
+        out.truncate(attributes.size_out as usize);
+        Ok((attributes.result, out))
+    }
+}
+
 /// A program at an interface.
 #[derive(Debug)]
 pub(super) struct Link {

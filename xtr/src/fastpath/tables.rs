@@ -105,7 +105,11 @@ impl Publisher {
     pub(super) fn policy(&self) -> io::Result<()> {
         let policy = self.forwarding.policy();
         let mut value = settings_value(&policy, self.tunnel, &self.ports);
-        put(&mut value, settings::ROUTES_V6, &u32::from(self.routes_v6).to_ne_bytes());
+        put(
+            &mut value,
+            settings::ROUTES_V6,
+            &u32::from(self.routes_v6).to_ne_bytes(),
+        );
         self.maps.settings.set(&0u32.to_ne_bytes(), &value)?;
         for any in [
             IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -169,7 +173,11 @@ impl Publisher {
         put(&mut value, source::INSTANCE, &iid.to_be_bytes());
         // What a PITR attracts, it attracts by routes of the main table.
         let table = owner.map_or(Some(MAIN), |_| self.routing_tables.get(&iid).copied());
-        put(&mut value, source::TABLE, &table.unwrap_or(MAIN).to_ne_bytes());
+        put(
+            &mut value,
+            source::TABLE,
+            &table.unwrap_or(MAIN).to_ne_bytes(),
+        );
         put(&mut value, source::HEADER, &octets);
         map.set(&key, &value)
     }
@@ -334,7 +342,11 @@ impl Publisher {
         let mut value = [0; destination::LENGTH];
         put(&mut value, destination::FAMILY, &family.to_ne_bytes());
         put(&mut value, destination::LIMIT, &limit.to_ne_bytes());
-        put(&mut value, destination::SOURCE, &octets(source.unwrap_or(rloc)));
+        put(
+            &mut value,
+            destination::SOURCE,
+            &octets(source.unwrap_or(rloc)),
+        );
         put(&mut value, destination::RLOC, &octets(rloc));
         // A place in use changes only in its family and its limit, each a whole word.
         self.maps
@@ -361,7 +373,12 @@ impl Publisher {
 
     /// Packets and octets of a place since the start, and the last use in nanoseconds of the monotonic clock.
     fn read(&self, slot: u32) -> ((u64, u64), u64) {
-        sum(&self.maps.used_words, DESTINATIONS, self.maps.processors, slot)
+        sum(
+            &self.maps.used_words,
+            DESTINATIONS,
+            self.maps.processors,
+            slot,
+        )
     }
 
     /// Takes over what programs counted for an entry.
@@ -406,8 +423,9 @@ impl Publisher {
 
     /// The monotonic clock's nanoseconds as milliseconds of the tables' epoch.
     fn milliseconds(&self, nanoseconds: u64) -> u64 {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64);
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+            t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
+        });
         let ago = now.saturating_sub(nanoseconds) / 1_000_000;
         self.forwarding.now_ms().saturating_sub(ago)
     }
@@ -484,12 +502,24 @@ fn settings_value(policy: &Policy, tunnel: u32, ports: &Ports) -> Vec<u8> {
     ] {
         put(&mut value, at, &number.to_ne_bytes());
     }
-    put(&mut value, settings::ECN, &ecn_table(policy.edition).to_ne_bytes());
+    put(
+        &mut value,
+        settings::ECN,
+        &ecn_table(policy.edition).to_ne_bytes(),
+    );
     for (family, ports) in ports.iter().enumerate() {
         let count = ports.len() as u32;
-        put(&mut value, settings::PORT_COUNTS[family], &count.to_ne_bytes());
+        put(
+            &mut value,
+            settings::PORT_COUNTS[family],
+            &count.to_ne_bytes(),
+        );
         for (n, port) in ports.iter().enumerate() {
-            put(&mut value, settings::PORTS[family] + 2 * n as i16, &port.to_be_bytes());
+            put(
+                &mut value,
+                settings::PORTS[family] + 2 * n as i16,
+                &port.to_be_bytes(),
+            );
         }
     }
     value

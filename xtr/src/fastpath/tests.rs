@@ -1,1 +1,617 @@
+//! The programs, run by the kernel on single packets in a network namespace of their own, against what the TUN path
+//! makes of the same packets.
 
+use std::net::IpAddr;
+
+use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{LinkFlags, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType},
+};
+use nix::sched::{CloneFlags, unshare};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use crate::dataplane::{Fate, Inner, Outer, decapsulated_tos, decapsulated_ttl, rewrite};
+use crate::dataplane::{fate, header, whole_packet};
+use crate::forwarding::{Decision, Destination, Edition, LocalEid, LocatorSet, Policy};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::policy::PolicyRouting;
+use crate::kernel::site::SiteMonitor;
+use crate::kernel::tun::Tun;
+use crate::kernel::write_sysctl;
+
+const NEXT: i32 = -1;
+const REDIRECT: i32 = 7;
+const PORTS: [u16; 3] = [40_001, 40_002, 40_003];
+
+/// Runs a test on a thread with a network namespace of its own. Says why not where the kernel does not allow programs.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let done = std::thread::spawn(move || {
+        let ready = unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(io::Error::from)
+            .and_then(|()| load().map(drop));
+        match ready {
+            Ok(()) => test(),
+            Err(error) => eprintln!("skipped: this process may not load eBPF programs: {error}"),
+        }
+    })
+    .join();
+    if let Err(panic) = done {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn eids(iid: u32, text: &str) -> EidPrefix {
+    EidPrefix::new(iid, text.parse().unwrap())
+}
+
+/// One router: site 10.1.0.0/24 and fd01::/64 in instance 0, 10.7.0.0/24 in instance 7; the default route leads to the
+/// locators.
+struct Router {
+    forwarding: Arc<Forwarding>,
+    state: State,
+    _devices: [Tun; 2],
+    _routing: PolicyRouting,
+}
+
+impl Router {
+    fn new(policy: Policy) -> Self {
+        let node = std::path::Path::new("/dev/net/tun");
+        let tunnel = Tun::create("lisp0", node, 1).unwrap();
+        let core = Tun::create("core0", node, 1).unwrap();
+        write_sysctl("net/ipv4/ip_forward", "1").unwrap();
+        write_sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        up(&mut netlink, 1);
+        for route in [
+            "0.0.0.0/0",
+            "::/0",
+            "10.1.0.0/24",
+            "fd01::/64",
+            "10.7.0.0/24",
+            "10.66.0.0/24",
+            "fd66::/64",
+        ] {
+            add_route(&mut netlink, route, core.index);
+        }
+        let forwarding = Arc::new(Forwarding::new(policy));
+        let mut routing = PolicyRouting::new(tunnel.index, 4341, 4341).unwrap();
+        let locals = [
+            eids(0, "10.1.0.0/24"),
+            eids(0, "fd01::/64"),
+            eids(7, "10.7.0.0/24"),
+        ];
+        for local in locals {
+            forwarding.add_local(LocalEid::new(local));
+            routing.add_local(local, false).unwrap();
+        }
+        let (maps, encap, decap) = load().unwrap();
+        let site = SiteMonitor::new(tunnel.index).unwrap();
+        let mut publisher = Publisher::new(
+            maps,
+            Arc::clone(&forwarding),
+            tunnel.index,
+            1500,
+            [PORTS.to_vec(), PORTS.to_vec()],
+        );
+        publisher
+            .rlocs(&[ip("192.0.2.2"), ip("2001:db8::2")])
+            .unwrap();
+        publisher.policy().unwrap();
+        let routes = site.view().current();
+        publisher.routes(&routes).unwrap();
+        for local in locals {
+            let table = routing.table_of(local.iid);
+            publisher.local(&local, table, &routes).unwrap();
+        }
+        Self {
+            forwarding,
+            state: State {
+                publisher,
+                encap,
+                decap,
+                links: Links::new().unwrap(),
+                broken: false,
+            },
+            _devices: [tunnel, core],
+            _routing: routing,
+        }
+    }
+
+    fn map(&mut self, iid: u32, prefix: &str, rlocs: &[(&str, u8)]) {
+        let destinations = rlocs
+            .iter()
+            .map(|(rloc, weight)| Destination {
+                rloc: ip(rloc),
+                source: Some(ip(if rloc.contains(':') {
+                    "2001:db8::2"
+                } else {
+                    "192.0.2.2"
+                })),
+                priority: 1,
+                weight: *weight,
+                usable: true,
+                ordinal: 0,
+                state: self.forwarding.rlocs().get(ip(rloc)),
+            })
+            .collect();
+        let set = Arc::new(LocatorSet::new(destinations));
+        self.install(iid, prefix, Decision::Encapsulate(set), None);
+    }
+
+    fn install(&mut self, iid: u32, prefix: &str, decision: Decision, version: Option<u16>) {
+        let prefix = eids(iid, prefix);
+        self.forwarding.insert(prefix, decision, version);
+        self.state.publisher.entry(&prefix).unwrap();
+    }
+
+    fn encap(&self, packet: &[u8]) -> (i32, Vec<u8>) {
+        run(&self.state.encap, packet)
+    }
+
+    fn decap(&self, packet: &[u8]) -> (i32, Vec<u8>) {
+        run(&self.state.decap, packet)
+    }
+
+    /// What the TUN path would send for a packet that the site sends with this TTL.
+    fn expected(&self, packet: &[u8]) -> Vec<u8> {
+        let mut packet = packet.to_vec();
+        let inner = Inner::parse(&packet).unwrap();
+        rewrite(&mut packet, inner.v6, inner.tos, inner.ttl - 1);
+        let inner = Inner::parse(&packet).unwrap();
+        let hash = inner.flow_hash(&packet);
+        let tables = self.forwarding.snapshot();
+        let Fate::Encapsulate {
+            iid,
+            local,
+            entry,
+            destination,
+        } = fate(&tables, &inner, None, hash)
+        else {
+            panic!("the TUN path does not encapsulate this")
+        };
+        let mut lisp = [0; 8];
+        header(
+            &tables,
+            iid,
+            local.map(AsRef::as_ref),
+            entry.map(AsRef::as_ref),
+            destination,
+        )
+        .emit(&mut lisp);
+        let outer = Outer {
+            source: destination.source.unwrap(),
+            rloc: destination.rloc,
+            tos: inner.tos,
+            ttl: inner.ttl,
+            port_index: 0,
+            port: PORTS[(hash & 0x00ff_ffff) as usize % PORTS.len()],
+        };
+        whole_packet(&outer, &[&lisp, &packet[..]].concat())
+    }
+}
+
+fn up(netlink: &mut Netlink, index: u32) {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    netlink
+        .request(RouteNetlinkMessage::SetLink(message), 0)
+        .unwrap();
+}
+
+fn add_route(netlink: &mut Netlink, prefix: &str, interface: u32) {
+    let prefix: ipnet::IpNet = prefix.parse().unwrap();
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: if prefix.addr().is_ipv6() {
+            AddressFamily::Inet6
+        } else {
+            AddressFamily::Inet
+        },
+        destination_prefix_length: prefix.prefix_len(),
+        table: RouteHeader::RT_TABLE_MAIN,
+        scope: RouteScope::Link,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    message.attributes = vec![
+        RouteAttribute::Destination(match prefix.addr() {
+            IpAddr::V4(a) => RouteAddress::Inet(a),
+            IpAddr::V6(a) => RouteAddress::Inet6(a),
+        }),
+        RouteAttribute::Oif(interface),
+    ];
+    netlink
+        .request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE)
+        .unwrap();
+}
+
+/// Runs a program on an IP packet; what comes out, from the IP header on.
+fn run(program: &Program, packet: &[u8]) -> (i32, Vec<u8>) {
+    let mut frame = vec![0; 12];
+    frame.extend(if packet[0] >> 4 == 6 {
+        [0x86, 0xdd]
+    } else {
+        [0x08, 0x00]
+    });
+    frame.extend_from_slice(packet);
+    let (verdict, frame) = program.run(&frame).unwrap();
+    (verdict, frame[14..].to_vec())
+}
+
+/// A packet of the site.
+fn packet(
+    from: &str,
+    to: &str,
+    protocol: u8,
+    ports: (u16, u16),
+    tos: u8,
+    ttl: u8,
+    label: u32,
+    payload: usize,
+) -> Vec<u8> {
+    let mut packet = lisp::ip::udp_packet(
+        ip(from),
+        ip(to),
+        ports.0,
+        ports.1,
+        ttl,
+        &vec![0x5a; payload],
+    );
+    if packet[0] >> 4 == 6 {
+        packet[6] = match protocol {
+            1 => 58,
+            other => other,
+        };
+        packet[1] = (label >> 16) as u8 & 0x0f;
+        packet[2..4].copy_from_slice(&(label as u16).to_be_bytes());
+    } else {
+        packet[9] = protocol;
+        packet[10..12].fill(0);
+        let sum = lisp::ip::checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    let inner = Inner::parse(&packet).unwrap();
+    rewrite(&mut packet, inner.v6, tos, ttl);
+    packet
+}
+
+fn plain_router() -> Router {
+    let mut router = Router::new(Policy::default());
+    router.map(0, "10.2.0.0/16", &[("192.0.2.9", 100)]);
+    router.map(0, "10.3.0.0/16", &[("2001:db8::9", 100)]);
+    router.map(0, "fd02::/64", &[("192.0.2.9", 100)]);
+    router.map(0, "fd03::/64", &[("2001:db8::9", 100)]);
+    router.map(0, "10.4.0.0/16", &[("192.0.2.9", 75), ("192.0.2.10", 25)]);
+    router.map(0, "fd04::/64", &[("192.0.2.9", 50), ("2001:db8::9", 50)]);
+    router.map(7, "10.2.0.0/16", &[("192.0.2.11", 100)]);
+    router
+}
+
+/// Same locator, source port, header and octets as by the TUN path, for all mixes of families.
+#[test]
+fn the_kernel_path_encapsulates_as_the_tun_path() {
+    in_namespace(|| {
+        let router = plain_router();
+        let ways = prop_oneof![
+            Just(("10.1.0.10", "10.2.9.9")),
+            Just(("10.1.0.10", "10.3.9.9")),
+            Just(("fd01::10", "fd02::9")),
+            Just(("fd01::10", "fd03::9")),
+            Just(("10.1.0.10", "10.4.9.9")),
+            Just(("fd01::10", "fd04::9")),
+            Just(("10.7.0.10", "10.2.9.9")),
+        ];
+        let protocols = prop_oneof![Just(6u8), Just(17), Just(132), Just(1)];
+        let packets = (
+            ways,
+            protocols,
+            any::<(u16, u16)>(),
+            any::<u8>(),
+            2..=255u8,
+            0..0x10_0000u32,
+            0..1400usize,
+        )
+            .prop_map(
+                |((from, to), protocol, (source, port), tos, ttl, label, payload)| {
+                    // Traceroutes and LISP in LISP are the daemon's.
+                    let port = if port == 4341 || (33_434..=33_534).contains(&port) {
+                        80
+                    } else {
+                        port
+                    };
+                    let label = if label & 1 == 0 { 0 } else { label };
+                    packet(from, to, protocol, (source, port), tos, ttl, label, payload)
+                },
+            );
+        TestRunner::new(Config {
+            failure_persistence: None,
+            ..Config::default()
+        })
+        .run(&packets, |packet| {
+            let (verdict, sent) = router.encap(&packet);
+            prop_assert_eq!(verdict, REDIRECT);
+            prop_assert_eq!(sent, router.expected(&packet));
+            Ok(())
+        })
+        .unwrap();
+    });
+}
+
+/// What is not plain comes out as it went in.
+#[test]
+fn what_the_site_program_does_not_serve_is_left_as_it_was() {
+    in_namespace(|| {
+        let mut router = plain_router();
+        router.install(0, "10.2.66.0/24", Decision::Drop, None);
+        router.install(0, "10.2.67.0/24", Decision::NativelyForward, None);
+        router.install(0, "10.2.68.0/24", Decision::SendMapRequest, None);
+        router.map(0, "10.66.0.0/24", &[("192.0.2.9", 100)]);
+        router.map(0, "fd66::/64", &[("192.0.2.9", 100)]);
+        let plain = |to: &str| packet("10.1.0.10", to, 17, (1111, 2222), 0, 64, 0, 100);
+        let plain6 = |to: &str| packet("fd01::10", to, 17, (1111, 2222), 0, 64, 0, 100);
+        assert_eq!(router.encap(&plain("10.2.0.9")).0, REDIRECT);
+        assert_eq!(router.encap(&plain6("fd02::9")).0, REDIRECT);
+        let changed = |at: usize, value: u8| {
+            let mut packet = plain("10.2.0.9");
+            packet[at] = value;
+            if at != 10 {
+                packet[10..12].fill(0);
+                let sum = lisp::ip::checksum(&packet[..20]);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            packet
+        };
+        let longer = [plain("10.2.0.9"), vec![0; 6]].concat();
+        let mut hop_by_hop = plain6("fd02::9");
+        hop_by_hop[6] = 0;
+        for (what, packet) in [
+            ("no entry", plain("10.9.0.9")),
+            ("no entry, IPv6", plain6("fd09::9")),
+            ("a more specific drop", plain("10.2.66.9")),
+            ("a more specific native", plain("10.2.67.9")),
+            ("a more specific question", plain("10.2.68.9")),
+            ("a route of its own", plain("10.66.0.9")),
+            ("a route of its own, IPv6", plain6("fd66::9")),
+            (
+                "a foreign source",
+                packet("10.99.0.1", "10.2.0.9", 17, (1, 2), 0, 64, 0, 9),
+            ),
+            ("TTL at its end", changed(8, 1)),
+            ("a fragment", changed(6, 0x20)),
+            ("a later fragment", changed(7, 5)),
+            ("options", changed(0, 0x46)),
+            ("another protocol", changed(9, 47)),
+            ("a wrong header checksum", changed(10, 0xaa)),
+            ("more octets than the header says", longer),
+            (
+                "less octets than the header says",
+                plain("10.2.0.9")[..80].to_vec(),
+            ),
+            ("an extension header", hop_by_hop),
+            (
+                "a traceroute",
+                packet("10.1.0.10", "10.2.0.9", 17, (1, 33_434), 0, 64, 0, 9),
+            ),
+            (
+                "LISP",
+                packet("10.1.0.10", "10.2.0.9", 17, (1, 4341), 0, 64, 0, 40),
+            ),
+            (
+                "too long for the locator",
+                packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 1437),
+            ),
+        ] {
+            assert_eq!(router.encap(&packet), (NEXT, packet.clone()), "{what}");
+        }
+        // S of RFC 6830 5.4.1 to the octet.
+        let largest = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 1436);
+        assert_eq!(router.encap(&largest).0, REDIRECT);
+    });
+}
+
+/// Changes reach the program at once: a smaller path, a map-version, nonces, removal.
+#[test]
+fn changes_of_an_entry_take_effect() {
+    in_namespace(|| {
+        let mut router = plain_router();
+        let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 1000);
+        assert_eq!(router.encap(&packet).0, REDIRECT);
+        let rloc = ip("192.0.2.9");
+        let state = router.forwarding.rlocs().get(rloc);
+        state.set_mtu(Some(1000));
+        router.state.publisher.rloc(rloc).unwrap();
+        assert_eq!(router.encap(&packet).0, NEXT, "a smaller path");
+        state.set_mtu(None);
+        state.request_echo(Some(7));
+        router.state.publisher.rloc(rloc).unwrap();
+        assert_eq!(router.encap(&packet).0, NEXT, "an echo is asked for");
+        state.request_echo(None);
+        router.state.publisher.rloc(rloc).unwrap();
+        assert_eq!(router.encap(&packet).0, REDIRECT);
+        router.state.publisher.keep_in_daemon(rloc).unwrap();
+        assert_eq!(router.encap(&packet).0, NEXT, "an echo may be owed");
+        let set = LocatorSet::new(Vec::new());
+        router.install(0, "10.2.0.0/16", Decision::Encapsulate(Arc::new(set)), None);
+        assert_eq!(router.encap(&packet).0, NEXT, "no usable locator");
+        router.map(0, "10.2.0.0/16", &[("192.0.2.10", 100)]);
+        assert_eq!(router.encap(&packet).0, REDIRECT);
+        let prefix = eids(0, "10.2.0.0/16");
+        let decision = router.forwarding.get(&prefix).unwrap().decision.clone();
+        router.install(0, "10.2.0.0/16", decision, Some(3));
+        assert_eq!(router.encap(&packet).0, NEXT, "a map-version");
+        router.forwarding.remove(&prefix);
+        router.state.publisher.entry(&prefix).unwrap();
+        assert_eq!(router.encap(&packet).0, NEXT, "removed");
+    });
+}
+
+/// Packets, octets and time of use come back, also over a replaced entry.
+#[test]
+fn uses_are_counted() {
+    in_namespace(|| {
+        let mut router = plain_router();
+        let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 100);
+        for _ in 0..5 {
+            router.encap(&packet);
+        }
+        router.map(0, "10.2.0.0/16", &[("192.0.2.9", 1)]);
+        for _ in 0..2 {
+            router.encap(&packet);
+        }
+        router.state.publisher.collect();
+        let entry = router.forwarding.get(&eids(0, "10.2.0.0/16")).unwrap();
+        let octets = 7 * packet.len() as u64;
+        assert_eq!((entry.packets(), entry.bytes()), (7, octets));
+        assert!(router.forwarding.idle(&entry).unwrap().as_secs() < 60);
+        let state = router.forwarding.rlocs().get(ip("192.0.2.9"));
+        assert_eq!((state.packets(), state.bytes()), (7, octets));
+        let counters = router.forwarding.counters();
+        assert_eq!(counters.get(crate::forwarding::Counter::Encapsulated), 7);
+    });
+}
+
+/// A LISP data packet to one of the router's locators.
+fn data(over_v6: bool, tos: u8, ttl: u8, lisp: [u8; 8], inner: &[u8]) -> Vec<u8> {
+    let (source, rloc) = if over_v6 {
+        ("2001:db8::9", "2001:db8::2")
+    } else {
+        ("192.0.2.9", "192.0.2.2")
+    };
+    let outer = Outer {
+        source: ip(source),
+        rloc: ip(rloc),
+        tos,
+        ttl,
+        port_index: 0,
+        port: 50_000,
+    };
+    whole_packet(&outer, &[&lisp, inner].concat())
+}
+
+/// TOS, TTL and ECN as by the TUN path, for all mixes of families and both editions.
+#[test]
+fn the_kernel_path_decapsulates_as_the_tun_path() {
+    for edition in [Edition::Rfc6830, Edition::Rfc9300] {
+        in_namespace(move || {
+            let router = Router::new(Policy {
+                edition,
+                ..Policy::default()
+            });
+            let ways = prop_oneof![
+                Just(("10.2.0.9", "10.1.0.10", 0)),
+                Just(("fd02::9", "fd01::10", 0)),
+                Just(("10.2.0.9", "10.7.0.10", 7)),
+            ];
+            let all = (
+                ways,
+                any::<bool>(),
+                any::<[u8; 2]>(),
+                (2..=255u8, 2..=255u8),
+                0..1400usize,
+            );
+            TestRunner::new(Config {
+                failure_persistence: None,
+                ..Config::default()
+            })
+            .run(&all, |((from, to, iid), v6, tos, ttl, payload)| {
+                let inner = packet(from, to, 17, (1, 2), tos[0], ttl.0, 0, payload);
+                let lisp = if iid == 0 {
+                    [0; 8]
+                } else {
+                    [0x08, 0, 0, 0, 0, 0, iid, 0]
+                };
+                let arriving = data(v6, tos[1], ttl.1, lisp, &inner);
+                let (verdict, leaving) = router.decap(&arriving);
+                let Some(tos) = decapsulated_tos(edition, tos[1], tos[0]) else {
+                    prop_assert_eq!((verdict, leaving), (NEXT, arriving));
+                    return Ok(());
+                };
+                let mut expected = inner.clone();
+                let ttl = decapsulated_ttl(ttl.1, ttl.0) - 1;
+                rewrite(&mut expected, inner[0] >> 4 == 6, tos, ttl);
+                prop_assert_eq!(verdict, REDIRECT);
+                prop_assert_eq!(leaving, expected);
+                Ok(())
+            })
+            .unwrap();
+        });
+    }
+}
+
+/// What is not plain reaches the daemon's socket as it came.
+#[test]
+fn what_the_locator_program_does_not_serve_is_left_as_it_was() {
+    in_namespace(|| {
+        let router = plain_router();
+        let inner = packet("10.2.0.9", "10.1.0.10", 17, (1, 2), 0, 64, 0, 100);
+        let to = |eid: &str| packet("10.2.0.9", eid, 17, (1, 2), 0, 64, 0, 100);
+        let with = |lisp: [u8; 8]| data(false, 0, 64, lisp, &inner);
+        assert_eq!(router.decap(&with([0; 8])).0, REDIRECT);
+        let checksum = |mut packet: Vec<u8>| {
+            packet[27] = 1;
+            packet
+        };
+        let mut bad_inner = inner.clone();
+        bad_inner[10] ^= 0x55;
+        let mut elsewhere = data(false, 0, 64, [0; 8], &inner);
+        elsewhere[19] = 77;
+        let inner6 = packet("fd02::9", "fd01::10", 17, (1, 2), 0, 64, 0, 100);
+        assert_eq!(
+            router.decap(&data(true, 0, 64, [0; 8], &inner6)).0,
+            REDIRECT
+        );
+        for (what, packet) in [
+            ("a nonce", with([0x80, 0, 0, 7, 0, 0, 0, 0])),
+            ("a nonce to be echoed", with([0xa0, 0, 0, 7, 0, 0, 0, 0])),
+            ("map-versions", with([0x10, 0, 0x10, 1, 0, 0, 0, 0])),
+            ("an encrypted payload", with([0x01, 0, 0, 0, 0, 0, 0, 0])),
+            ("another instance", with([0x08, 0, 0, 0, 0, 0, 9, 0])),
+            ("a UDP checksum", checksum(with([0; 8]))),
+            (
+                "a foreign destination",
+                data(false, 0, 64, [0; 8], &to("10.9.0.9")),
+            ),
+            ("TTL at its end", data(false, 0, 1, [0; 8], &inner)),
+            (
+                "a wrong inner checksum",
+                data(false, 0, 64, [0; 8], &bad_inner),
+            ),
+            ("a locator of somebody else", elsewhere),
+            (
+                "no LISP",
+                packet("10.2.0.9", "192.0.2.2", 17, (1, 4342), 0, 64, 0, 100),
+            ),
+        ] {
+            assert_eq!(router.decap(&packet), (NEXT, packet.clone()), "{what}");
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+    /// Whatever octets arrive, nothing is changed, taken or lost that is not plain.
+    #[test]
+    fn noise_passes(noise in proptest::collection::vec(any::<u8>(), 40..200), v6 in any::<bool>()) {
+        thread_local! {
+            static LOADED: Option<(Maps, Program, Program)> = load().ok();
+        }
+        LOADED.with(|loaded| {
+            let Some((_, encap, decap)) = loaded else { return };
+            let mut packet = noise.clone();
+            packet[0] = if v6 { 0x60 } else { 0x45 };
+            for program in [encap, decap] {
+                assert_eq!(run(program, &packet), (NEXT, packet.clone()));
+            }
+        });
+    }
+}

@@ -10,14 +10,12 @@ use ipnet::IpNet;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
-    },
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType},
     rule::{RuleAttribute, RuleMessage},
 };
 
-use super::{KernelError, PROTOCOL};
 use super::netlink::Netlink;
+use super::{KernelError, PROTOCOL};
 use crate::forwarding::Prefixes;
 
 /// Multicast groups that announce changes of routes, links and addresses.

@@ -192,10 +192,11 @@ pub(super) fn show(
             let mut rows = core.show_map_cache(now);
             let tables = path.counted();
             for row in &mut rows {
-                let used = row.prefix.parse::<IpNet>().ok().and_then(|prefix| {
-                    tables
-                        .get(&EidPrefix::new(row.instance_id, prefix))
-                });
+                let used = row
+                    .prefix
+                    .parse::<IpNet>()
+                    .ok()
+                    .and_then(|prefix| tables.get(&EidPrefix::new(row.instance_id, prefix)));
                 if let Some(entry) = used {
                     row.packets = entry.packets();
                     row.bytes = entry.bytes();
