@@ -373,13 +373,16 @@ impl Core {
 
     /// Registers changed prefixes at once and tells those who use them (RFC 6830 6.6.2, RFC 6833 4.2).
     pub(super) fn database_changed(&mut self, prefixes: &[EidPrefix]) {
-        self.register_changed();
+        // Data that leaves after the news of a change already says nothing of the old locator-set (RFC 9300 13.1).
         for prefix in prefixes {
-            self.solicit_correspondents(*prefix);
             self.database
                 .report_senders
                 .insert(*prefix, BTreeSet::new());
             self.show_local(prefix);
+        }
+        self.register_changed();
+        for prefix in prefixes {
+            self.solicit_correspondents(*prefix);
             self.timers
                 .set(Timer::SenderReports(*prefix), self.now + SENDER_REPORTS);
         }
