@@ -88,7 +88,8 @@ pub enum DataPath {
     /// eBPF programs in the kernel, for all packets that need nothing else; the daemon for the others. No start without
     /// them.
     Kernel,
-    /// As `kernel` where the kernel lets it be, otherwise as `tun`.
+    /// As `kernel` where the kernel lets it be, and while the box has no tables of netfilter, which packets would pass
+    /// by; otherwise as `tun`.
     #[default]
     Auto,
 }
@@ -680,8 +681,15 @@ fn start_fast(
         rlocs: config.rlocs.clone(),
         ports: pool.ports(),
         site,
+        yields_to_netfilter: config.path == DataPath::Auto,
     };
     match FastPath::start(Arc::clone(forwarding), surroundings) {
+        Ok(fast) if fast.yields() => {
+            tracing::info!(
+                "packets take the TUN device: the kernel path would pass by the tables of netfilter"
+            );
+            Ok(Some(fast))
+        }
         Ok(fast) => {
             tracing::info!("plain packets take the kernel path (eBPF), the others the TUN device");
             Ok(Some(fast))

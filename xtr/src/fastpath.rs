@@ -22,11 +22,13 @@ mod tests;
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lisp::EidPrefix;
 
 use crate::forwarding::Forwarding;
+use crate::kernel::netfilter::Netfilter;
 use crate::kernel::site::SiteView;
 use links::Links;
 use maps::Maps;
@@ -46,6 +48,8 @@ pub(crate) struct Surroundings {
     pub(crate) ports: [Vec<u16>; 2],
     /// Routes of the site.
     pub(crate) site: SiteView,
+    /// Leave all packets to the daemon as long as the box has tables of netfilter.
+    pub(crate) yields_to_netfilter: bool,
 }
 
 /// The programs of one router and their tables. Every method that tells of a change leaves the decision to the daemon
@@ -54,6 +58,7 @@ pub(crate) struct Surroundings {
 pub(crate) struct FastPath {
     state: Mutex<State>,
     site: SiteView,
+    netfilter: Option<Netfilter>,
 }
 
 #[derive(Debug)]
@@ -62,13 +67,19 @@ struct State {
     encap: Program,
     decap: Program,
     links: Links,
+    /// Somebody has tables of netfilter, which every packet has to pass.
+    yields: bool,
     broken: bool,
 }
 
 impl State {
     fn sync_links(&mut self) -> io::Result<()> {
-        self.links
-            .sync([&self.encap, &self.decap], &self.publisher.maps.virtuals)
+        if self.yields {
+            return Ok(());
+        }
+        // Those first that soonest see that a packet is not theirs.
+        let programs = [&self.decap, &self.encap];
+        self.links.sync(programs, &self.publisher.maps.virtuals)
     }
 }
 
@@ -99,7 +110,11 @@ impl FastPath {
             rlocs,
             ports,
             site,
+            yields_to_netfilter,
         } = surroundings;
+        let netfilter = yields_to_netfilter
+            .then(Netfilter::listen)
+            .and_then(Result::ok);
         let mut publisher =
             Publisher::new(maps, Arc::clone(&forwarding), tunnel, locator_mtu, ports);
         publisher.rlocs(&rlocs)?;
@@ -116,13 +131,47 @@ impl FastPath {
             encap,
             decap,
             links: Links::new()?,
+            yields: netfilter.as_ref().is_some_and(Netfilter::is_used),
             broken: false,
         };
         state.sync_links()?;
         Ok(Self {
             state: Mutex::new(state),
             site,
+            netfilter,
         })
+    }
+
+    /// What becomes readable when [`FastPath::netfilter_changed`] has to be called.
+    pub(crate) fn netfilter(&self) -> Option<BorrowedFd<'_>> {
+        self.netfilter.as_ref().map(Netfilter::as_fd)
+    }
+
+    /// Whether all packets are left to the daemon, because the box has tables of netfilter.
+    pub(crate) fn yields(&self) -> bool {
+        self.state().yields
+    }
+
+    /// Somebody changed tables of netfilter: from now on, or no longer, every packet has to pass them.
+    pub(crate) fn netfilter_changed(&self) {
+        let Some(netfilter) = &self.netfilter else {
+            return;
+        };
+        netfilter.drain();
+        let used = netfilter.is_used();
+        self.change("netfilter", |state| {
+            if state.yields == used {
+                return Ok(());
+            }
+            state.yields = used;
+            if used {
+                state.links.detach();
+                tracing::info!("netfilter has tables now: packets take the TUN device");
+                return Ok(());
+            }
+            tracing::info!("netfilter has no tables any more: plain packets take the kernel path");
+            state.sync_links()
+        });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

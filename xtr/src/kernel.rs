@@ -6,6 +6,7 @@
 pub mod aggregates;
 pub mod data_probes;
 pub mod nat;
+pub mod netfilter;
 pub mod netlink;
 pub mod offload;
 pub mod policy;

@@ -31,9 +31,9 @@ pub(crate) struct Forward {
     /// Look this many microseconds for the next packet before sleeping.
     #[arg(long, default_value_t = 0)]
     spin: u64,
-    /// Take the kernel path.
+    /// Every packet through the TUN device; otherwise by the kernel path where it can be.
     #[arg(long)]
-    kernel: bool,
+    tun: bool,
     /// TUN queues and pairs of packet threads.
     #[arg(long, default_value_t = 1)]
     queues: u8,
@@ -53,10 +53,10 @@ impl Forward {
     pub(crate) fn run(self) -> Result<(), String> {
         let forwarding = Arc::new(Forwarding::new(Policy::default()));
         let config = DataPlaneConfig {
-            path: if self.kernel {
-                DataPath::Kernel
-            } else {
+            path: if self.tun {
                 DataPath::Tun
+            } else {
+                DataPath::Auto
             },
             rlocs: self.rlocs.clone(),
             offload: if self.no_offload {
@@ -92,6 +92,7 @@ impl Forward {
                     println!("{event:?}");
                 }
             }
+            plane.count();
             let counts: Vec<(String, u64)> = forwarding
                 .counters()
                 .all()

@@ -13,11 +13,13 @@ use super::encap::Shared;
 use super::limiter::Limiter;
 use super::sys::{QueuedError, take_error};
 use super::vnet::VNET_LEN;
+use crate::fastpath::FastPath;
 use crate::forwarding::{Counter, DataEvent};
 use crate::kernel::site::SiteMonitor;
 
 const STOP: u64 = u64::MAX;
 const ROUTES: u64 = u64::MAX - 1;
+const NETFILTER: u64 = u64::MAX - 2;
 
 /// Smallest path MTUs that are believed: every host must take 576 and 1280 octets (RFC 791 3.1, RFC 8200 5), but an
 /// IPv4 link may carry as little as 68; below 296 nothing useful remains after two headers.
@@ -49,6 +51,9 @@ pub(crate) fn run(
     let add = |fd: BorrowedFd<'_>, flags, token| epoll.add(fd, EpollEvent::new(flags, token));
     let mut added = add(stop, EpollFlags::EPOLLIN, STOP)
         .and_then(|()| add(site.announcements().as_fd(), EpollFlags::EPOLLIN, ROUTES));
+    if let Some(netfilter) = shared.fast.as_ref().and_then(FastPath::netfilter) {
+        added = added.and_then(|()| add(netfilter, EpollFlags::EPOLLIN, NETFILTER));
+    }
     for (token, socket) in sockets.iter().enumerate() {
         // EPOLLERR comes unasked, and nothing else is of interest.
         added = added.and_then(|()| add(*socket, EpollFlags::EPOLLET, token as u64));
@@ -77,6 +82,11 @@ pub(crate) fn run(
                         && let Some(fast) = &shared.fast
                     {
                         fast.surroundings_changed();
+                    }
+                }
+                NETFILTER => {
+                    if let Some(fast) = &shared.fast {
+                        fast.netfilter_changed();
                     }
                 }
                 token => {

@@ -118,6 +118,7 @@ impl Router {
                 encap,
                 decap,
                 links: Links::new().unwrap(),
+                yields: false,
                 broken: false,
             },
             _devices: [tunnel, core],
@@ -254,8 +255,7 @@ fn packet(
     to: &str,
     protocol: u8,
     ports: (u16, u16),
-    tos: u8,
-    ttl: u8,
+    (tos, ttl): (u8, u8),
     label: u32,
     payload: usize,
 ) -> Vec<u8> {
@@ -330,7 +330,15 @@ fn the_kernel_path_encapsulates_as_the_tun_path() {
                         port
                     };
                     let label = if label & 1 == 0 { 0 } else { label };
-                    packet(from, to, protocol, (source, port), tos, ttl, label, payload)
+                    packet(
+                        from,
+                        to,
+                        protocol,
+                        (source, port),
+                        (tos, ttl),
+                        label,
+                        payload,
+                    )
                 },
             );
         TestRunner::new(Config {
@@ -357,8 +365,8 @@ fn what_the_site_program_does_not_serve_is_left_as_it_was() {
         router.install(0, "10.2.68.0/24", Decision::SendMapRequest, None);
         router.map(0, "10.66.0.0/24", &[("192.0.2.9", 100)]);
         router.map(0, "fd66::/64", &[("192.0.2.9", 100)]);
-        let plain = |to: &str| packet("10.1.0.10", to, 17, (1111, 2222), 0, 64, 0, 100);
-        let plain6 = |to: &str| packet("fd01::10", to, 17, (1111, 2222), 0, 64, 0, 100);
+        let plain = |to: &str| packet("10.1.0.10", to, 17, (1111, 2222), (0, 64), 0, 100);
+        let plain6 = |to: &str| packet("fd01::10", to, 17, (1111, 2222), (0, 64), 0, 100);
         assert_eq!(router.encap(&plain("10.2.0.9")).0, REDIRECT);
         assert_eq!(router.encap(&plain6("fd02::9")).0, REDIRECT);
         let changed = |at: usize, value: u8| {
@@ -384,7 +392,7 @@ fn what_the_site_program_does_not_serve_is_left_as_it_was() {
             ("a route of its own, IPv6", plain6("fd66::9")),
             (
                 "a foreign source",
-                packet("10.99.0.1", "10.2.0.9", 17, (1, 2), 0, 64, 0, 9),
+                packet("10.99.0.1", "10.2.0.9", 17, (1, 2), (0, 64), 0, 9),
             ),
             ("TTL at its end", changed(8, 1)),
             ("a fragment", changed(6, 0x20)),
@@ -400,21 +408,21 @@ fn what_the_site_program_does_not_serve_is_left_as_it_was() {
             ("an extension header", hop_by_hop),
             (
                 "a traceroute",
-                packet("10.1.0.10", "10.2.0.9", 17, (1, 33_434), 0, 64, 0, 9),
+                packet("10.1.0.10", "10.2.0.9", 17, (1, 33_434), (0, 64), 0, 9),
             ),
             (
                 "LISP",
-                packet("10.1.0.10", "10.2.0.9", 17, (1, 4341), 0, 64, 0, 40),
+                packet("10.1.0.10", "10.2.0.9", 17, (1, 4341), (0, 64), 0, 40),
             ),
             (
                 "too long for the locator",
-                packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 1437),
+                packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 1437),
             ),
         ] {
             assert_eq!(router.encap(&packet), (NEXT, packet.clone()), "{what}");
         }
         // S of RFC 6830 5.4.1 to the octet.
-        let largest = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 1436);
+        let largest = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 1436);
         assert_eq!(router.encap(&largest).0, REDIRECT);
     });
 }
@@ -424,7 +432,7 @@ fn what_the_site_program_does_not_serve_is_left_as_it_was() {
 fn changes_of_an_entry_take_effect() {
     in_namespace(|| {
         let mut router = plain_router();
-        let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 1000);
+        let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 1000);
         assert_eq!(router.encap(&packet).0, REDIRECT);
         let rloc = ip("192.0.2.9");
         let state = router.forwarding.rlocs().get(rloc);
@@ -460,7 +468,7 @@ fn changes_of_an_entry_take_effect() {
 fn uses_are_counted() {
     in_namespace(|| {
         let mut router = plain_router();
-        let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), 0, 64, 0, 100);
+        let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 100);
         for _ in 0..5 {
             router.encap(&packet);
         }
@@ -524,7 +532,7 @@ fn the_kernel_path_decapsulates_as_the_tun_path() {
                 ..Config::default()
             })
             .run(&all, |((from, to, iid), v6, tos, ttl, payload)| {
-                let inner = packet(from, to, 17, (1, 2), tos[0], ttl.0, 0, payload);
+                let inner = packet(from, to, 17, (1, 2), (tos[0], ttl.0), 0, payload);
                 let lisp = if iid == 0 {
                     [0; 8]
                 } else {
@@ -553,8 +561,8 @@ fn the_kernel_path_decapsulates_as_the_tun_path() {
 fn what_the_locator_program_does_not_serve_is_left_as_it_was() {
     in_namespace(|| {
         let router = plain_router();
-        let inner = packet("10.2.0.9", "10.1.0.10", 17, (1, 2), 0, 64, 0, 100);
-        let to = |eid: &str| packet("10.2.0.9", eid, 17, (1, 2), 0, 64, 0, 100);
+        let inner = packet("10.2.0.9", "10.1.0.10", 17, (1, 2), (0, 64), 0, 100);
+        let to = |eid: &str| packet("10.2.0.9", eid, 17, (1, 2), (0, 64), 0, 100);
         let with = |lisp: [u8; 8]| data(false, 0, 64, lisp, &inner);
         assert_eq!(router.decap(&with([0; 8])).0, REDIRECT);
         let checksum = |mut packet: Vec<u8>| {
@@ -565,7 +573,7 @@ fn what_the_locator_program_does_not_serve_is_left_as_it_was() {
         bad_inner[10] ^= 0x55;
         let mut elsewhere = data(false, 0, 64, [0; 8], &inner);
         elsewhere[19] = 77;
-        let inner6 = packet("fd02::9", "fd01::10", 17, (1, 2), 0, 64, 0, 100);
+        let inner6 = packet("fd02::9", "fd01::10", 17, (1, 2), (0, 64), 0, 100);
         assert_eq!(
             router.decap(&data(true, 0, 64, [0; 8], &inner6)).0,
             REDIRECT
@@ -589,7 +597,7 @@ fn what_the_locator_program_does_not_serve_is_left_as_it_was() {
             ("a locator of somebody else", elsewhere),
             (
                 "no LISP",
-                packet("10.2.0.9", "192.0.2.2", 17, (1, 4342), 0, 64, 0, 100),
+                packet("10.2.0.9", "192.0.2.2", 17, (1, 4342), (0, 64), 0, 100),
             ),
         ] {
             assert_eq!(router.decap(&packet), (NEXT, packet.clone()), "{what}");

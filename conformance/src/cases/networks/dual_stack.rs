@@ -47,30 +47,114 @@ inventory::submit! {
         timeout: seconds(40),
         drive,
         judges: &[pings, mixed],
-        sabotages: &[
-            lost("loses IPv6 in IPv4", "xtr-a", "core-a", &[ENCAPSULATES], || lose(Way::FromVictim, |outer, inner| outer.is_ipv4() && inner.is_ipv6())),
-            lost("loses IPv4 in IPv6", "xtr-6", "core-6", &[ENCAPSULATES], || lose(Way::FromVictim, |outer, inner| outer.is_ipv6() && inner.is_ipv4())),
-            lost("does not see IPv6 in IPv6", "xtr-6", "core-6", &[DECAPSULATES], || lose(Way::ToVictim, |outer, inner| outer.is_ipv6() && inner.is_ipv6())),
-            lost("decapsulates nothing that came over IPv6", "xtr-a", "site-a", &[DECAPSULATES], || Box::new(|way, frame| {
-                let from_6 = frame.ip().is_some_and(|packet| packet.source == ip(OTHERS[1].2[0]));
-                if way == Way::FromVictim && from_6 { PacketFate::Drop } else { PacketFate::Forward }
-            })),
-            lost("knows only one of the mixed locators", "xtr-s", "core-s", &[ENCAPSULATES], || lose(Way::FromVictim, |outer, _| outer.is_ipv6())),
-            lost("longer than what is inside", "xtr-a", "core-a", &[LENGTH_V4, LENGTH_V6], || edit_outgoing(lengthen_data)),
-            lost("another data port", "xtr-a", "core-a", &[DATA_PORT], || Box::new(|way, frame| {
-                if way == Way::FromVictim {
-                    frame.edit_udp_ports(|ports, _| {
-                        let data = ports.1 == 4341;
-                        if data { ports.1 = 4343 }
-                        data
-                    });
-                }
-                PacketFate::Forward
-            })),
-        ],
+        sabotages: SABOTAGES,
         ..Case::BASE
     }
 }
+
+// Two ways through a box, where it has them: programs in the kernel, and the daemon. Here they face each other.
+inventory::submit! {
+    Case {
+        id: "rfc6830::s5::two_data_paths_write_the_same_headers",
+        title: "All four mixes, both ways, between a box whose daemon carries every packet and boxes that leave plain ones to the kernel where they can.",
+        topology: "dual-stack",
+        settings: &[
+            ("xtr-a", "data-plane: {path: tun, offload: false}"),
+            ("xtr-4", "data-plane: {path: auto}"),
+            ("xtr-6", "data-plane: {path: auto}"),
+            ("xtr-s", "data-plane: {path: auto, locator-mtu: 1400}"),
+        ],
+        roles: &["itr", "etr"],
+        requirements: &[ENCAPSULATES, DECAPSULATES, DATA_PORT, LENGTH_V4, LENGTH_V6],
+        timeout: seconds(40),
+        drive,
+        judges: &[pings, mixed],
+        sabotages: SABOTAGES,
+        ..Case::BASE
+    }
+}
+
+const SABOTAGES: &[Sabotage] = &[
+    lost(
+        "loses IPv6 in IPv4",
+        "xtr-a",
+        "core-a",
+        &[ENCAPSULATES],
+        || {
+            lose(Way::FromVictim, |outer, inner| {
+                outer.is_ipv4() && inner.is_ipv6()
+            })
+        },
+    ),
+    lost(
+        "loses IPv4 in IPv6",
+        "xtr-6",
+        "core-6",
+        &[ENCAPSULATES],
+        || {
+            lose(Way::FromVictim, |outer, inner| {
+                outer.is_ipv6() && inner.is_ipv4()
+            })
+        },
+    ),
+    lost(
+        "does not see IPv6 in IPv6",
+        "xtr-6",
+        "core-6",
+        &[DECAPSULATES],
+        || {
+            lose(Way::ToVictim, |outer, inner| {
+                outer.is_ipv6() && inner.is_ipv6()
+            })
+        },
+    ),
+    lost(
+        "decapsulates nothing that came over IPv6",
+        "xtr-a",
+        "site-a",
+        &[DECAPSULATES],
+        || {
+            Box::new(|way, frame| {
+                let from_6 = frame
+                    .ip()
+                    .is_some_and(|packet| packet.source == ip(OTHERS[1].2[0]));
+                if way == Way::FromVictim && from_6 {
+                    PacketFate::Drop
+                } else {
+                    PacketFate::Forward
+                }
+            })
+        },
+    ),
+    lost(
+        "knows only one of the mixed locators",
+        "xtr-s",
+        "core-s",
+        &[ENCAPSULATES],
+        || lose(Way::FromVictim, |outer, _| outer.is_ipv6()),
+    ),
+    lost(
+        "longer than what is inside",
+        "xtr-a",
+        "core-a",
+        &[LENGTH_V4, LENGTH_V6],
+        || edit_outgoing(lengthen_data),
+    ),
+    lost("another data port", "xtr-a", "core-a", &[DATA_PORT], || {
+        Box::new(|way, frame| {
+            if way == Way::FromVictim {
+                frame.edit_udp_ports(|ports, _| {
+                    let data = ports.1 == 4341;
+                    if data {
+                        ports.1 = 4343
+                    }
+                    data
+                });
+            }
+            PacketFate::Forward
+        })
+    }),
+];
 
 const fn lost(
     name: &'static str,
