@@ -631,9 +631,9 @@ impl DataPlane {
         }
     }
 
-    /// Whether plain packets take the kernel path.
+    /// Whether plain packets take the kernel path now.
     pub fn is_in_kernel(&self) -> bool {
-        self.shared.fast.is_some()
+        self.shared.fast.as_ref().is_some_and(|fast| !fast.yields())
     }
 
     /// Brings all counters of [`DataPlane::forwarding`] up to date, which the packet threads do by themselves and the

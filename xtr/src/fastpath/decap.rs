@@ -34,11 +34,11 @@ fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
     code.map_value(R9, maps.settings.fd());
     code.load(Size::Word, R1, R9, settings::DECAPSULATE);
     code.next_if(Cond::Eq, R1, 0);
-    code.read(ETHERNET, outer, OUTER_LEN[over]);
+    // Outer, UDP, LISP and an inner IPv4 header lie behind each other here as in the packet.
+    let all = OUTER_LEN[over] + UDP_LEN + LISP_LEN + OUTER_LEN[0];
+    code.read(ETHERNET, outer, all);
     code.get(Size::Byte, R1, outer + protocol_at(over));
     code.next_if(Cond::Ne, R1, 17);
-    // UDP and LISP header lie in front of each other here as in the packet.
-    code.read(ETHERNET + OUTER_LEN[over], stack::UDP, UDP_LEN + LISP_LEN);
     code.get_be16(R1, stack::UDP + 2);
     code.next_if(Cond::Ne, R1, i32::from(lisp::DATA_PORT));
     code.get(Size::Half, R1, stack::UDP + 6);
@@ -65,8 +65,7 @@ fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
     code.bind(no_instance);
 
     code.put(Size::Double, stack::INNER_AT, before);
-    code.read(before, stack::PORTS, 1);
-    code.get(Size::Byte, R1, stack::PORTS);
+    code.get(Size::Byte, R1, stack::INNER);
     code.alu(Alu::Rsh, R1, 4);
     let holds_v6 = code.label();
     code.jump_if(Cond::Eq, R1, 6, holds_v6);
@@ -95,7 +94,9 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     let (outer, inner) = (stack::OUTER[over], stack::INNER);
     let per_family = &maps.families[family];
     let taken = OUTER_LEN[over] + UDP_LEN + LISP_LEN;
-    code.read(ETHERNET + taken, inner, OUTER_LEN[family]);
+    if family == 1 {
+        code.read(ETHERNET + taken, inner, OUTER_LEN[family]);
+    }
     code.check_header(family, inner, ETHERNET + taken, true);
     code.check_addresses(family, inner);
     let destination = inner + if family == 0 { 16 } else { 24 };

@@ -5,6 +5,7 @@
 mod arriving;
 mod kernel;
 mod leaving;
+mod paths;
 mod stage;
 
 use std::process::ExitCode;
@@ -12,6 +13,6 @@ use std::process::ExitCode;
 use harness::testing::{self, Needs, Test};
 
 fn main() -> ExitCode {
-    let tests = [arriving::TESTS, kernel::TESTS, leaving::TESTS];
+    let tests = [arriving::TESTS, kernel::TESTS, leaving::TESTS, paths::TESTS];
     testing::main(tests.into_iter().flatten(), Needs::LabsWithTun)
 }

@@ -146,6 +146,12 @@ impl Stage {
 
     /// How many packets were counted for a reason.
     pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.plane.count();
+        self.counted_by_daemon(counter)
+    }
+
+    /// The same without what the kernel path counted since the last look.
+    pub(crate) fn counted_by_daemon(&self, counter: Counter) -> u64 {
         self.plane.forwarding().counters().get(counter)
     }
 

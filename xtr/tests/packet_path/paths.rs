@@ -1,0 +1,111 @@
+//! Who carries a packet: the kernel path or the daemon.
+
+use std::net::{Ipv6Addr, UdpSocket};
+use std::process::Command;
+use std::time::Instant;
+
+use xtr::dataplane::{DataPath, DataPlaneConfig};
+use xtr::forwarding::Counter;
+
+use crate::Test;
+use crate::stage::{SOON, Stage, from_host, holds, settings};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("plain_packets_do_not_reach_the_daemon", kernel_carries),
+    ("the_tun_path_carries_every_packet", daemon_carries),
+    ("tables_of_netfilter_are_not_passed_by", yields),
+];
+
+/// Somebody listens in the core: an ICMP error would have the router look at its counters by itself.
+fn stage(path: DataPath) -> (Stage, UdpSocket) {
+    let stage = Stage::set(DataPlaneConfig { path, ..settings() });
+    stage.map("10.2.0.0/16", "192.0.2.1");
+    stage.map("fd02::/64", "2001:db8::1");
+    let any = (Ipv6Addr::UNSPECIFIED, lisp::DATA_PORT);
+    let ears = stage.lab.run_in("core", || UdpSocket::bind(any)).unwrap();
+    (stage, ears.unwrap())
+}
+
+/// With `auto`; none where the kernel does not allow it.
+fn in_kernel() -> Option<(Stage, UdpSocket)> {
+    let stage = stage(DataPath::Auto);
+    if stage.0.plane.is_in_kernel() {
+        return Some(stage);
+    }
+    eprintln!("skipped: this process may not load eBPF programs, or netfilter has tables");
+    None
+}
+
+/// Sends a packet through the tunnel; whether the daemon carried it.
+fn is_daemons(stage: &Stage, to: &str, mark: &str) -> bool {
+    let before = stage.count(Counter::Encapsulated);
+    stage.inject("host", &from_host(to, 64, mark.as_bytes()));
+    stage.seen("core", "xtr", mark, |p| holds(p, mark.as_bytes()));
+    let by_daemon = stage.counted_by_daemon(Counter::Encapsulated) > before;
+    assert_eq!(
+        stage.count(Counter::Encapsulated),
+        before + 1,
+        "counted once, whoever carried it"
+    );
+    by_daemon
+}
+
+fn kernel_carries() {
+    let Some((stage, _ears)) = in_kernel() else {
+        return;
+    };
+    for to in ["10.2.0.7", "fd02::7"] {
+        assert!(!is_daemons(&stage, to, &format!("plain to {to}")), "{to}");
+    }
+    // Inward too.
+    let inner = lisp::ip::udp_packet(
+        "10.2.0.7".parse().unwrap(),
+        "10.1.0.10".parse().unwrap(),
+        1,
+        2,
+        64,
+        b"inward",
+    );
+    stage.data([0; 8], &inner);
+    stage.seen("site", "xtr", "the inner packet", |p| holds(p, b"inward"));
+    assert_eq!(stage.count(Counter::Decapsulated), 1);
+}
+
+fn daemon_carries() {
+    let (stage, _ears) = stage(DataPath::Tun);
+    assert!(!stage.plane.is_in_kernel());
+    for to in ["10.2.0.7", "fd02::7"] {
+        assert!(is_daemons(&stage, to, &format!("plain to {to}")));
+    }
+}
+
+/// Loaded after the start, and gone again.
+fn yields() {
+    let Some((stage, _ears)) = in_kernel() else {
+        return;
+    };
+    let nft = |what: &str| {
+        let arguments = [what, "table", "inet", "firewall"];
+        stage
+            .lab
+            .run_in("xtr", || Command::new("nft").args(arguments).status())
+            .unwrap()
+    };
+    if nft("add").is_err() {
+        return eprintln!("skipped: no nft");
+    }
+    let becomes = |daemons: bool, what: &str| {
+        let begin = Instant::now();
+        let mut number = 0;
+        while is_daemons(&stage, "10.2.0.7", &format!("{what} {number} done")) != daemons {
+            number += 1;
+            assert!(
+                begin.elapsed() < SOON,
+                "{what} had no effect within {SOON:?}"
+            );
+        }
+    };
+    becomes(true, "a table");
+    nft("delete").unwrap();
+    becomes(false, "no table");
+}
