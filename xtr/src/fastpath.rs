@@ -14,6 +14,7 @@ mod decap;
 mod encap;
 mod links;
 mod maps;
+mod rules;
 mod slots;
 mod sys;
 mod tables;

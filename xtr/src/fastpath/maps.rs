@@ -17,6 +17,9 @@ pub(super) const PORTS: usize = 1024;
 const CACHE: u32 = 16 << 20;
 const LOCALS: u32 = 1 << 20;
 
+/// Source ports in the order in which flows choose among them: IPv4, IPv6.
+pub(super) type Ports = [Vec<u16>; 2];
+
 /// The one value of the `settings` map.
 pub(super) mod settings {
     /// u32: 0 where no packet may be encapsulated here.
@@ -220,4 +223,10 @@ pub(super) fn instance_key(iid: u32, prefix: IpNet) -> Vec<u8> {
     key.extend(iid.to_be_bytes());
     push_address(&mut key, prefix.addr());
     key
+}
+
+/// Writes a field of a value.
+pub(super) fn put(value: &mut [u8], at: i16, octets: &[u8]) {
+    let at = at as usize;
+    value[at..at + octets.len()].copy_from_slice(octets);
 }

@@ -12,15 +12,14 @@ use lisp::wire::DataHeader;
 use lisp::wire::data::DATA_HEADER_LEN;
 
 use super::maps::{
-    DESTINATIONS, Maps, SETS, destination, entry, instance_key, octets, prefix_key, settings,
-    source, total, usage,
+    DESTINATIONS, Maps, Ports, SETS, destination, entry, instance_key, octets, prefix_key, put,
+    settings, source, total, usage,
 };
+use super::rules::settings_value;
 use super::slots::Slots;
 use super::sys::{Map, Words};
-use crate::dataplane::{decapsulated_tos, inner_limit};
-use crate::forwarding::{
-    Counter, Decision, Destination, Edition, Forwarding, LocatorSet, Policy, Role,
-};
+use crate::dataplane::inner_limit;
+use crate::forwarding::{Counter, Decision, Destination, Forwarding, LocatorSet, Policy, Role};
 use crate::kernel::site::SiteRoutes;
 
 /// The main routing table.
@@ -41,9 +40,6 @@ struct Published {
     served: Vec<Served>,
     set: Option<u32>,
 }
-
-/// Source ports in the order in which flows choose among them: IPv4, IPv6.
-pub(super) type Ports = [Vec<u16>; 2];
 
 /// The writer of the maps.
 #[derive(Debug)]
@@ -472,108 +468,8 @@ fn sum(words: &Words, entries: u32, processors: u32, place: u32) -> ((u64, u64),
     )
 }
 
-fn put(value: &mut [u8], at: i16, octets: &[u8]) {
-    let at = at as usize;
-    value[at..at + octets.len()].copy_from_slice(octets);
-}
-
 /// Whether packets may be encapsulated although their source is no local EID (RFC 6832 5.2). What an RTR decapsulates
 /// never comes by an interface.
 fn serves_foreign(policy: &Policy) -> bool {
     policy.role.encapsulates_foreign_sources() && policy.role != Role::Rtr
-}
-
-/// The value of the `settings` map.
-fn settings_value(policy: &Policy, tunnel: u32, ports: &Ports) -> Vec<u8> {
-    let mut value = vec![0; settings::LENGTH];
-    // Address translation happens in the kernel on the way that programs avoid.
-    let free = policy.translated.is_empty();
-    // Each source of a dynamic EID-Prefix has to be seen.
-    let encapsulate = free && !policy.report_sources;
-    let heeds_status = policy.locator_status_bits && !policy.public_internet;
-    let foreign_flags: u32 = if heeds_status { 0xf7 } else { 0xb7 };
-    let traceroutes = policy.edition == Edition::Rfc6830;
-    for (at, number) in [
-        (settings::ENCAPSULATE, u32::from(encapsulate)),
-        (settings::DECAPSULATE, u32::from(free)),
-        (settings::TUNNEL, tunnel),
-        (settings::TRACEROUTES, u32::from(traceroutes)),
-        (settings::FOREIGN_FLAGS, foreign_flags),
-    ] {
-        put(&mut value, at, &number.to_ne_bytes());
-    }
-    put(
-        &mut value,
-        settings::ECN,
-        &ecn_table(policy.edition).to_ne_bytes(),
-    );
-    for (family, ports) in ports.iter().enumerate() {
-        let count = ports.len() as u32;
-        put(
-            &mut value,
-            settings::PORT_COUNTS[family],
-            &count.to_ne_bytes(),
-        );
-        for (n, port) in ports.iter().enumerate() {
-            put(
-                &mut value,
-                settings::PORTS[family] + 2 * n as i16,
-                &port.to_be_bytes(),
-            );
-        }
-    }
-    value
-}
-
-/// The ECN field with which a packet leaves, four bits for each pair of inner and outer field.
-fn ecn_table(edition: Edition) -> u64 {
-    let mut table = 0;
-    for inner in 0..4u8 {
-        for outer in 0..4u8 {
-            let field = decapsulated_tos(edition, outer, inner).unwrap_or(settings::ECN_DAEMON);
-            table |= u64::from(field) << (4 * (inner << 2 | outer));
-        }
-    }
-    table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ecn_table_is_that_of_the_edition() {
-        for edition in [Edition::Rfc6830, Edition::Rfc9300] {
-            let table = ecn_table(edition);
-            for (inner, outer) in (0..4u8).flat_map(|i| (0..4u8).map(move |o| (i, o))) {
-                let field = (table >> (4 * (inner << 2 | outer)) & 0x0f) as u8;
-                match decapsulated_tos(edition, outer, inner) {
-                    Some(tos) => assert_eq!(field, tos),
-                    None => assert_eq!(field, settings::ECN_DAEMON),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_needs_the_daemon_is_left_to_it() {
-        let served = |policy: Policy| {
-            let value = settings_value(&policy, 7, &Ports::default());
-            [settings::ENCAPSULATE, settings::DECAPSULATE]
-                .map(|at| value[at as usize..at as usize + 4].iter().any(|b| *b != 0))
-        };
-        let plain = Policy::default();
-        assert_eq!(served(plain.clone()), [true, true]);
-        let translated = vec![EidPrefix::new(0, "10.1.0.0/24".parse().unwrap())];
-        let translating = Policy {
-            translated,
-            ..plain.clone()
-        };
-        assert_eq!(served(translating), [false, false]);
-        let mobile = Policy {
-            report_sources: true,
-            ..plain
-        };
-        assert_eq!(served(mobile), [false, true]);
-    }
 }
