@@ -83,12 +83,8 @@ impl Links {
             NLM_F_DUMP,
         )?;
         let strict = |name: &str| {
-            read_sysctl(&format!(
-                "net/ipv4/conf/{}/rp_filter",
-                name.replace('/', ".")
-            ))
-            .max(read_sysctl("net/ipv4/conf/all/rp_filter"))
-                == Some(1)
+            let own = read_sysctl(&format!("net/ipv4/conf/{name}/rp_filter"));
+            own.max(read_sysctl("net/ipv4/conf/all/rp_filter")) == Some(1)
         };
         Ok(answers
             .into_iter()
