@@ -14,8 +14,8 @@ pub(crate) enum Design {
     Ours {
         /// Microseconds.
         spin: u64,
-        /// By the TUN path alone.
-        tun: bool,
+        /// By the kernel path.
+        kernel: bool,
     },
 }
 
@@ -40,7 +40,7 @@ impl Chain {
         match design {
             Design::Plain => chain.plain()?,
             Design::Vxlan => chain.vxlan()?,
-            Design::Ours { spin, tun } => chain.ours(spin, tun)?,
+            Design::Ours { spin, kernel } => chain.ours(spin, kernel)?,
         }
         if wire {
             for router in ["x1", "x2"] {
@@ -168,7 +168,7 @@ impl Chain {
         Ok(())
     }
 
-    fn ours(&mut self, spin: u64, tun: bool) -> Result<(), String> {
+    fn ours(&mut self, spin: u64, kernel: bool) -> Result<(), String> {
         let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
         for (node, own, other, locals, remotes) in [
             (
@@ -191,8 +191,8 @@ impl Chain {
                 .args(["netns", "exec", &self.namespace(node)])
                 .arg(&program)
                 .args(["forward", "--quiet", "--spin", &spin.to_string()]);
-            if tun {
-                command.arg("--tun");
+            if kernel {
+                command.arg("--kernel");
             }
             for n in 0..2 {
                 command.args(["--rloc", own[n], "--local", locals[n]]);

@@ -31,9 +31,9 @@ pub(crate) struct Forward {
     /// Look this many microseconds for the next packet before sleeping.
     #[arg(long, default_value_t = 0)]
     spin: u64,
-    /// Every packet through the TUN device; otherwise by the kernel path where it can be.
+    /// By the kernel path where it can be; otherwise every packet through the TUN device.
     #[arg(long)]
-    tun: bool,
+    kernel: bool,
     /// TUN queues and pairs of packet threads.
     #[arg(long, default_value_t = 1)]
     queues: u8,
@@ -53,10 +53,10 @@ impl Forward {
     pub(crate) fn run(self) -> Result<(), String> {
         let forwarding = Arc::new(Forwarding::new(Policy::default()));
         let config = DataPlaneConfig {
-            path: if self.tun {
-                DataPath::Tun
-            } else {
+            path: if self.kernel {
                 DataPath::Auto
+            } else {
+                DataPath::Tun
             },
             rlocs: self.rlocs.clone(),
             offload: if self.no_offload {
