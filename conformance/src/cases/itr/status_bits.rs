@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use harness::inline::{PacketFate, Way};
+use lisp::EidPrefix;
 use lisp::wire::{ControlMessage, DataHeader, MapRequest};
 
 use crate::case::{Case, Timer};
@@ -331,6 +332,16 @@ inventory::submit! {
     }
 }
 
+/// The SMR about the changed set. The site's IPv6 prefix goes with the same change, and its SMR may come before.
+fn tells_of_the_change(packet: &Seen) -> bool {
+    packet.sender() == Some(XTR)
+        && packet.map_request().is_some_and(|request| {
+            let of_ipv4 = |prefix: EidPrefix| prefix.prefix.addr().is_ipv4();
+            let mut records = request.records.iter();
+            request.smr && records.any(|record| record.prefix().is_some_and(of_ipv4))
+        })
+}
+
 fn change_the_set(drive: &mut Drive) -> Result<(), Stop> {
     let net = remote_site(drive)?;
     let timer = drive.timer(XTR, "use-lsb-timer");
@@ -339,9 +350,7 @@ fn change_the_set(drive: &mut Drive) -> Result<(), Stop> {
         XTR,
         &format!("{{{ONE_MORE}, locator-status-bits: true, rloc-probing: {{interval: 1s}}, use-lsb-timer: {}s}}", timer.as_secs()),
     )?;
-    drive.wait_for(since, "the SMR about the change", SOON, |packet| {
-        packet.sender() == Some(XTR) && packet.map_request().is_some_and(|request| request.smr)
-    })?;
+    drive.wait_for(since, "the SMR about the change", SOON, tells_of_the_change)?;
     for sequence in 10..13 {
         net.say(drive, REMOTE_HOST, sequence)?;
     }
@@ -403,9 +412,9 @@ fn rests(trace: &Trace, findings: &mut Findings) {
         findings.unseen(LAYOUT, "data with L = 1 before the change");
         return;
     };
-    let told = trace.since(CHANGED).find(|packet| {
-        packet.sender() == Some(XTR) && packet.map_request().is_some_and(|request| request.smr)
-    });
+    let told = trace
+        .since(CHANGED)
+        .find(|packet| tells_of_the_change(packet));
     let Some(told) = told else {
         findings.unseen(REST, "an SMR about the change");
         findings.unseen(LAYOUT, "an SMR about the change");
