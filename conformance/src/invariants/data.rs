@@ -1,5 +1,7 @@
 //! Data packets: what an ITR puts around a packet (RFC 6830 5.3), and what an ETR leaves of it.
 
+use std::collections::HashMap;
+
 use super::Invariant;
 use super::every::{every, expect};
 use crate::catalogue::Req;
@@ -187,11 +189,13 @@ fn decapsulated(trace: &Trace, findings: &mut Findings) {
             }
         }
     }
+    let arrived: HashMap<usize, &Seen> = pairs
+        .iter()
+        .map(|(arriving, leaving)| (leaving.number(), *arriving))
+        .collect();
     let arriving_of = |leaving: &Seen| {
-        let pair = pairs
-            .iter()
-            .find(|(_, out)| out.number() == leaving.number());
-        pair.and_then(|(arriving, _)| Some((arriving.ip()?, arriving.data()?.1)))
+        let arriving = arrived.get(&leaving.number())?;
+        Some((arriving.ip()?, arriving.data()?.1))
     };
     let leaving = || pairs.iter().map(|(_, leaving)| *leaving);
     every(
