@@ -8,7 +8,7 @@ use harness::inline::{PacketFate, Way};
 use lisp::auth::AuthKey;
 use lisp::ip::{IpHeader, IpPacket, PROTOCOL_UDP, UDP_HEADER_LEN, UdpDatagram, udp_checksum};
 use lisp::wire::data::DATA_HEADER_LEN;
-use lisp::wire::{ControlMessage, DataHeader, Ecm};
+use lisp::wire::{ControlMessage, DataHeader, Ecm, EcmInner};
 use lisp::{CONTROL_PORT, DATA_PORT};
 
 use crate::catalogue::Req;
@@ -71,11 +71,28 @@ impl<'a> Frame<'a> {
                 return false;
             };
             let changed = match &mut message {
-                ControlMessage::Encapsulated(ecm) => edit_ecm(ecm, change),
+                ControlMessage::Encapsulated(ecm) => {
+                    rewrap(ecm, |inner| change(&mut inner.message))
+                }
                 plain => change(plain),
             };
             if changed {
                 *payload = message.to_vec();
+            }
+            changed
+        })
+    }
+
+    /// Changes what an Encapsulated Control Message holds: inner addresses, ports, TTL and message. `change` says whether
+    /// it changed anything. Returns whether anything was changed.
+    pub fn edit_ecm(&mut self, change: impl FnOnce(&mut EcmInner) -> bool) -> bool {
+        self.edit_udp(|_, payload| {
+            let Ok(ControlMessage::Encapsulated(mut ecm)) = ControlMessage::parse(payload) else {
+                return false;
+            };
+            let changed = rewrap(&mut ecm, change);
+            if changed {
+                *payload = ControlMessage::Encapsulated(ecm).to_vec();
             }
             changed
         })
@@ -170,11 +187,11 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn edit_ecm(ecm: &mut Ecm, change: impl FnOnce(&mut ControlMessage) -> bool) -> bool {
+fn rewrap(ecm: &mut Ecm, change: impl FnOnce(&mut EcmInner) -> bool) -> bool {
     let Ok(mut inner) = ecm.decode_inner() else {
         return false;
     };
-    if !change(&mut inner.message) {
+    if !change(&mut inner) {
         return false;
     }
     let wrapped = Ecm::wrap(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use harness::inline::{PacketFate, Way};
 use lisp::auth::{AuthKey, MacAlgorithm};
 use lisp::wire::{
-    Action, Authentication, ControlMessage, Ecm, EidQuery, Locator, MapNotify, MapRecord,
-    MapRegister, MapReply, MapRequest,
+    Action, Authentication, ControlMessage, EidQuery, Locator, MapNotify, MapRecord, MapRegister,
+    MapReply, MapRequest,
 };
 use lisp::{Address, CONTROL_PORT, EidPrefix};
 
@@ -314,28 +314,10 @@ pub(crate) fn without_ecm() -> Tamper {
 /// Changes source and destination inside the Encapsulated Control Messages that the victim sends.
 pub(crate) fn inner_addresses(change: fn(&mut IpAddr, &mut IpAddr)) -> Tamper {
     edit_outgoing(move |frame| {
-        frame.edit_udp(|_, payload| {
-            let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(payload) else {
-                return false;
-            };
-            let Ok(mut inner) = ecm.decode_inner() else {
-                return false;
-            };
+        frame.edit_ecm(|inner| {
             let family = inner.source.is_ipv4();
             change(&mut inner.source, &mut inner.destination);
-            if inner.source.is_ipv4() != family || inner.destination.is_ipv4() != family {
-                return false;
-            }
-            let ecm = Ecm::wrap(
-                inner.source,
-                inner.destination,
-                inner.source_port,
-                inner.destination_port,
-                inner.ttl,
-                &inner.message,
-            );
-            *payload = ControlMessage::Encapsulated(ecm).to_vec();
-            true
+            inner.source.is_ipv4() == family && inner.destination.is_ipv4() == family
         });
     })
 }

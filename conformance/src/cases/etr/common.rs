@@ -204,9 +204,14 @@ pub(super) fn reply(trace: &Trace, nonce: u64) -> Option<&Seen> {
 
 /// All Map-Replies of the ETR with a nonce.
 pub(super) fn replies(trace: &Trace, nonce: u64) -> Vec<&Seen> {
+    replies_among(trace, |seen| seen == nonce)
+}
+
+/// All Map-Replies of the ETR with a nonce that `which` picks.
+pub(super) fn replies_among(trace: &Trace, which: impl Fn(u64) -> bool) -> Vec<&Seen> {
     trace
         .originated(ETR)
-        .filter(|packet| has_reply(packet, nonce))
+        .filter(|packet| packet.map_reply().is_some_and(|reply| which(reply.nonce)))
         .collect()
 }
 

@@ -356,14 +356,7 @@ fn few(trace: &Trace, findings: &mut Findings) {
             format!("all {BURST} Data-Probes: {asked} reached the ETR"),
         );
     }
-    let sent: Vec<&Seen> = trace
-        .originated(ETR)
-        .filter(|packet| {
-            packet
-                .map_reply()
-                .is_some_and(|reply| of_burst(reply.nonce))
-        })
-        .collect();
+    let sent = replies_among(trace, of_burst);
     findings.check(
         RATE,
         (1..=ALLOWED).contains(&sent.len()),

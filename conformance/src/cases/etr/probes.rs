@@ -241,15 +241,7 @@ fn bounded(trace: &Trace, findings: &mut Findings) {
         (&[REPLY_RATE, NEWER_RATE][..], BURST),
         (&[PROBE_RATE][..], PROBE_BURST),
     ] {
-        let of_burst = |nonce: u64| (first..first + QUESTIONS).contains(&nonce);
-        let sent: Vec<&Seen> = trace
-            .originated(ETR)
-            .filter(|packet| {
-                packet
-                    .map_reply()
-                    .is_some_and(|reply| of_burst(reply.nonce))
-            })
-            .collect();
+        let sent = replies_among(trace, |nonce| (first..first + QUESTIONS).contains(&nonce));
         let close = sent
             .windows(2)
             .find(|pair| pair[1].time_ns() - pair[0].time_ns() < 950_000_000);

@@ -111,7 +111,10 @@ inventory::submit! {
                 kills: &[UNALTERED],
                 tamper: || Box::new(|way, frame| {
                     if way == Way::FromVictim {
-                        frame.edit_udp(|_, payload| ask_from_4342(payload));
+                        frame.edit_ecm(|inner| {
+                            inner.source_port = 4342;
+                            true
+                        });
                     }
                     PacketFate::Forward
                 }),
@@ -206,26 +209,6 @@ fn takes_and_alters() -> Tamper {
         };
         PacketFate::Forward
     })
-}
-
-/// Changes the inner source port of an Encapsulated Control Message.
-fn ask_from_4342(payload: &mut Vec<u8>) -> bool {
-    let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(payload) else {
-        return false;
-    };
-    let Ok(inner) = ecm.decode_inner() else {
-        return false;
-    };
-    let wrapped = Ecm::wrap(
-        inner.source,
-        inner.destination,
-        4342,
-        inner.destination_port,
-        inner.ttl,
-        &inner.message,
-    );
-    *payload = wrapped.to_vec();
-    true
 }
 
 /// A question with everything in it that a box could be tempted to tidy up.

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use lisp::wire::{Action, ControlMessage, Ecm, Locator, MapRecord};
+use lisp::wire::{Action, ControlMessage, Ecm, EcmInner, Locator, MapRecord};
 use lisp::{Address, CONTROL_PORT, EidPrefix};
 
 use crate::case::Case;
@@ -101,14 +101,14 @@ inventory::submit! {
             })),
             // Encapsulated Control Messages.
             by_a("sets a reserved bit of Encapsulated Control Messages", rows!["rfc6830-6.1.8-reserved"], || ecms(|ecm| ecm.reserved = 1)),
-            by_a("asks at another port inside", rows!["rfc6830-6.1.8-inner-ports"], || inside(|_, ports| ports.1 = 4343)),
-            by_a("asks from the data port inside", rows!["rfc6830-6.1.8-no-4341"], || inside(|_, ports| ports.0 = lisp::DATA_PORT)),
+            by_a("asks at another port inside", rows!["rfc6830-6.1.8-inner-ports"], || inside(|inner| inner.destination_port = 4343)),
+            by_a("asks from the data port inside", rows!["rfc6830-6.1.8-no-4341"], || inside(|inner| inner.source_port = lisp::DATA_PORT)),
             by_a("asks without a checksum inside", rows!["rfc6830-6.1.8-inner-cksum"], || ecms(|ecm| {
                 let header = if ecm.inner[0] >> 4 == 4 { 20 } else { 40 };
                 ecm.inner[header + 6..header + 8].fill(0);
             })),
-            by_a("encapsulates a Map-Reply", rows!["rfc6830-6.1.8-only-mreq"], || inside(|message, _| {
-                *message = ControlMessage::MapReply(reply(7, Vec::new()));
+            by_a("encapsulates a Map-Reply", rows!["rfc6830-6.1.8-only-mreq"], || inside(|inner| {
+                *inner.message = ControlMessage::MapReply(reply(7, Vec::new()));
             })),
             by_a("encapsulates a probe", rows!["rfc6830-6.1.8-no-probe-in-ecm"], || requests(|request| request.probe = true)),
             // Nonces.
@@ -282,21 +282,11 @@ fn ecms(change: fn(&mut Ecm)) -> Tamper {
     })
 }
 
-/// Changes message and ports inside Encapsulated Control Messages.
-fn inside(change: fn(&mut ControlMessage, &mut (u16, u16))) -> Tamper {
+/// Changes what Encapsulated Control Messages hold.
+fn inside(change: fn(&mut EcmInner)) -> Tamper {
     edit_outgoing(move |frame| {
-        frame.edit_udp(|_, octets| {
-            let Ok(ControlMessage::Encapsulated(ecm)) = ControlMessage::parse(octets) else {
-                return false;
-            };
-            let Ok(mut inner) = ecm.decode_inner() else {
-                return false;
-            };
-            let mut ports = (inner.source_port, inner.destination_port);
-            change(&mut inner.message, &mut ports);
-            let (from, to) = (inner.source, inner.destination);
-            let ecm = Ecm::wrap(from, to, ports.0, ports.1, inner.ttl, &inner.message);
-            *octets = ControlMessage::Encapsulated(ecm).to_vec();
+        frame.edit_ecm(|inner| {
+            change(inner);
             true
         });
     })
