@@ -6,7 +6,7 @@
 use super::asm::{Alu, Asm, Cond, Helper, Label, Operand, Reg, Size};
 use super::maps::{Maps, total, usage};
 use super::sys::MapFd;
-use Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R10};
+use Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R9, R10};
 
 /// Fields of `struct __sk_buff`.
 pub(super) mod skb {
@@ -69,11 +69,15 @@ pub(super) const AF: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
 /// Length of an Ethernet header.
 pub(super) const ETHERNET: i32 = 14;
 pub(super) const OUTER_LEN: [i32; 2] = [20, 40];
+pub(super) const UDP_LEN: i32 = 8;
+pub(super) const LISP_LEN: i32 = 8;
 /// The program behind this one, or the kernel, has the packet.
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
 /// `BPF_ADJ_ROOM_MAC`.
 const ROOM_AT_MAC: i32 = 1;
+/// `BPF_F_ADJ_ROOM_FIXED_GSO`: the segments of a joined packet stay as they are.
+const FIXED_GSO: i32 = 1 << 0;
 
 /// A program that is being written, and where it gives packets to the daemon.
 pub(super) struct Code {
@@ -134,6 +138,12 @@ impl Code {
     pub(super) fn next_if(&mut self, cond: Cond, left: Reg, right: impl Into<Operand>) {
         let next = self.next;
         self.jump_if(cond, left, right, next);
+    }
+
+    /// Nor where a setting (of the map value in R9) is zero.
+    pub(super) fn next_unless(&mut self, setting: i16) {
+        self.load(Size::Word, R1, R9, setting);
+        self.next_if(Cond::Eq, R1, 0);
     }
 
     /// Loads from the stack.
@@ -254,8 +264,7 @@ impl Code {
 
     /// Addresses that need a second look are the daemon's: loopback, link-local, multicast, unspecified.
     pub(super) fn check_addresses(&mut self, family: usize, header: i16) {
-        let addresses = if family == 0 { [12, 16] } else { [8, 24] };
-        for at in addresses.map(|a| header + a) {
+        for at in addresses_at(family).map(|a| header + a) {
             if family == 0 {
                 self.get(Size::Byte, R1, at);
                 for wrong in [0, 127] {
@@ -313,6 +322,17 @@ impl Code {
         self.put(Size::Double, stack::WIRE, R7);
         self.put(Size::Double, stack::COUNT, 1);
         self.bind(done);
+    }
+
+    /// `into =` the TOS octet or traffic class of a header on the stack.
+    pub(super) fn tos(&mut self, family: usize, header: i16, into: Reg) {
+        if family == 0 {
+            self.get(Size::Byte, into, header + 1);
+        } else {
+            self.get_be16(into, header);
+            self.alu(Alu::Rsh, into, 4);
+            self.alu(Alu::And, into, 0xff);
+        }
     }
 
     /// Empties the question for a route.
@@ -418,7 +438,7 @@ impl Code {
         self.mov(R1, R6);
         self.mov(R2, octets);
         self.mov(R3, ROOM_AT_MAC);
-        self.mov(R4, flags);
+        self.mov(R4, flags | FIXED_GSO);
         self.call(Helper::AdjustRoom);
         self.next_if(Cond::Ne, R0, 0);
     }
@@ -451,6 +471,11 @@ impl Code {
 /// Offset of protocol or next header.
 pub(super) fn protocol_at(family: usize) -> i16 {
     if family == 0 { 9 } else { 6 }
+}
+
+/// Offsets of source and destination address.
+pub(super) fn addresses_at(family: usize) -> [i16; 2] {
+    if family == 0 { [12, 16] } else { [8, 24] }
 }
 
 /// Offset of TTL or hop limit.

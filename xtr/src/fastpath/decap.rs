@@ -4,16 +4,16 @@
 //! and hold a packet for a local EID with a way into the site; everything else is the daemon's.
 
 use super::asm::{Alu, AsmError, Cond, Insn, Reg, Size};
-use super::code::{Code, ETHERNET, OUTER_LEN, fib, protocol_at, skb, stack, ttl_at};
+use super::code::{
+    Code, ETHERNET, LISP_LEN, OUTER_LEN, UDP_LEN, addresses_at, fib, protocol_at, skb, stack,
+    ttl_at,
+};
 use super::maps::{Maps, settings, total};
 use Reg::{R0, R1, R2, R3, R6, R7, R9};
 
 /// Flags of `bpf_skb_adjust_room`.
-const FIXED_GSO: i32 = 1 << 0;
 const DECAP_L3: [i32; 2] = [1 << 7, 1 << 8];
 
-const UDP_LEN: i32 = 8;
-const LISP_LEN: i32 = 8;
 /// The I bit of a LISP header (RFC 6830 5.3).
 const INSTANCE: i32 = 0x08;
 
@@ -32,8 +32,7 @@ fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
     let outer = stack::OUTER[over];
     let before = ETHERNET + OUTER_LEN[over] + UDP_LEN + LISP_LEN;
     code.map_value(R9, maps.settings.fd());
-    code.load(Size::Word, R1, R9, settings::DECAPSULATE);
-    code.next_if(Cond::Eq, R1, 0);
+    code.next_unless(settings::DECAPSULATE);
     // Outer, UDP, LISP and an inner IPv4 header lie behind each other here as in the packet.
     let all = OUTER_LEN[over] + UDP_LEN + LISP_LEN + OUTER_LEN[0];
     code.read(ETHERNET, outer, all);
@@ -99,7 +98,7 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     }
     code.check_header(family, inner, ETHERNET + taken, true);
     code.check_addresses(family, inner);
-    let destination = inner + if family == 0 { 16 } else { 24 };
+    let destination = inner + addresses_at(family)[1];
     code.get(Size::Word, R1, stack::SCRATCH);
     code.put(Size::Word, stack::KEY + 4, R1);
     for (map, instance) in [(&per_family.locals, true), (&per_family.site, false)] {
@@ -110,8 +109,7 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     code.segments(family, inner);
 
     if family == 1 {
-        code.load(Size::Word, R1, R9, settings::ROUTES_V6);
-        code.next_if(Cond::Eq, R1, 0);
+        code.next_unless(settings::ROUTES_V6);
     }
     // Where a packet from the TUN device would go.
     code.route_of(family, inner);
@@ -126,11 +124,7 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     leaving_tos_and_ttl(code, over, outer, family);
     code.find_total(maps, total::DECAPSULATED);
 
-    let flags = if over == family {
-        FIXED_GSO
-    } else {
-        FIXED_GSO | DECAP_L3[family]
-    };
+    let flags = if over == family { 0 } else { DECAP_L3[family] };
     code.adjust_room(-taken, flags);
     code.write(inner, if family == 0 { 12 } else { 8 });
     code.count(stack::TOTAL);
@@ -148,23 +142,12 @@ fn only_virtual_if_joined(code: &mut Code, maps: &Maps) {
     code.bind(single);
 }
 
-/// `R1 =` the TOS octet or traffic class of a header on the stack.
-fn tos(code: &mut Code, family: usize, header: i16, into: Reg) {
-    if family == 0 {
-        code.get(Size::Byte, into, header + 1);
-    } else {
-        code.get_be16(into, header);
-        code.alu(Alu::Rsh, into, 4);
-        code.alu(Alu::And, into, 0xff);
-    }
-}
-
 /// Gives the inner header the DSCP from outside, the ECN field by the edition's table and the smaller TTL, less this
 /// hop (RFC 6830 5.3).
 fn leaving_tos_and_ttl(code: &mut Code, over: usize, outer: i16, family: usize) {
     let inner = stack::INNER;
-    tos(code, over, outer, R1);
-    tos(code, family, inner, R2);
+    code.tos(over, outer, R1);
+    code.tos(family, inner, R2);
     code.mov(R3, R1);
     code.alu(Alu::And, R2, 3);
     code.alu(Alu::And, R3, 3);

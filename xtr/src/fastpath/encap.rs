@@ -4,17 +4,16 @@
 //! daemon. That the packet is the tunnel's at all, the kernel's own rules and routes say: it would go to the TUN device.
 
 use super::asm::{Alu, AsmError, Cond, Helper, Insn, Operand, Reg, Size};
-use super::code::{Code, ETHERNET, OUTER_LEN, fib, protocol_at, skb, stack, ttl_at};
+use super::code::{
+    Code, ETHERNET, LISP_LEN, OUTER_LEN, UDP_LEN, addresses_at, fib, protocol_at, skb, stack,
+    ttl_at,
+};
 use super::maps::{DESTINATIONS, Maps, PORTS, destination, entry, settings, source, total};
 use Reg::{R0, R1, R2, R3, R5, R6, R7, R8, R9};
 
 /// Flags of `bpf_skb_adjust_room`.
-const FIXED_GSO: i32 = 1 << 0;
 const ENCAP_L3: [i32; 2] = [1 << 1, 1 << 2];
 const ENCAP_L4_UDP: i32 = 1 << 4;
-
-const UDP_LEN: i32 = 8;
-const LISP_LEN: i32 = 8;
 
 /// The program.
 pub(super) fn program(maps: &Maps) -> Result<Vec<Insn>, AsmError> {
@@ -31,12 +30,11 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     let header = stack::INNER;
     let per_family = &maps.families[family];
     code.map_value(R9, maps.settings.fd());
-    code.load(Size::Word, R1, R9, settings::ENCAPSULATE);
-    code.next_if(Cond::Eq, R1, 0);
+    code.next_unless(settings::ENCAPSULATE);
     code.read(ETHERNET, header, OUTER_LEN[family]);
 
     // Whose packet it is decides most of them: first of all.
-    let addresses = if family == 0 { [12, 16] } else { [8, 24] };
+    let addresses = addresses_at(family);
     code.longest_match(
         per_family.sources.fd(),
         family,
@@ -113,8 +111,7 @@ fn not_elsewhere(code: &mut Code, maps: &Maps, address: i16) {
     code.load(Size::Word, R1, R0, 0);
     code.next_if(Cond::Ne, R1, 0);
     code.bind(nowhere);
-    code.load(Size::Word, R1, R9, settings::ROUTES_V6);
-    code.next_if(Cond::Eq, R1, 0);
+    code.next_unless(settings::ROUTES_V6);
 }
 
 impl Code {
@@ -255,13 +252,7 @@ fn to_locator(code: &mut Code, family: usize, over: usize) {
     source_port(code, over);
 
     // TTL and TOS as they are behind this hop (RFC 6830 5.3).
-    if family == 0 {
-        code.get(Size::Byte, R1, inner + 1);
-    } else {
-        code.get_be16(R1, inner);
-        code.alu(Alu::Rsh, R1, 4);
-        code.alu(Alu::And, R1, 0xff);
-    }
+    code.tos(family, inner, R1);
     code.get(Size::Byte, R2, inner + ttl_at(family));
     code.alu(Alu::Sub, R2, 1);
     code.put(Size::Byte, inner + ttl_at(family), R2);
@@ -271,8 +262,7 @@ fn to_locator(code: &mut Code, family: usize, over: usize) {
     }
 
     if over == 1 {
-        code.load(Size::Word, R1, R9, settings::ROUTES_V6);
-        code.next_if(Cond::Eq, R1, 0);
+        code.next_unless(settings::ROUTES_V6);
     }
     // As a packet of this box: asked for from its loopback interface.
     code.route_of(over, outer);
@@ -283,7 +273,7 @@ fn to_locator(code: &mut Code, family: usize, over: usize) {
     code.route();
     code.keep_route();
 
-    code.adjust_room(room, FIXED_GSO | ENCAP_L3[over] | ENCAP_L4_UDP);
+    code.adjust_room(room, ENCAP_L3[over] | ENCAP_L4_UDP);
     // Up to what changed in the inner header.
     let changed = if family == 0 { 12 } else { 8 };
     code.write(outer, room + changed);

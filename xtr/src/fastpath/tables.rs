@@ -316,7 +316,7 @@ impl Publisher {
         Some(Served {
             destination: destination.clone(),
             slot,
-            seen: self.read(slot).0,
+            seen: used(&self.maps, slot).0,
         })
     }
 
@@ -367,43 +367,17 @@ impl Publisher {
         Ok(())
     }
 
-    /// Packets and octets of a place since the start, and the last use in nanoseconds of the monotonic clock.
-    fn read(&self, slot: u32) -> ((u64, u64), u64) {
-        sum(
-            &self.maps.used_words,
-            DESTINATIONS,
-            self.maps.processors,
-            slot,
-        )
-    }
-
     /// Takes over what programs counted for an entry.
     pub(super) fn collect_entry(&mut self, prefix: &EidPrefix) {
-        let Some(mut published) = self.entries.remove(prefix) else {
-            return;
-        };
-        let entry = self.forwarding.get(prefix);
-        for served in &mut published.served {
-            let (counted, last) = self.read(served.slot);
-            let packets = counted.0.wrapping_sub(served.seen.0);
-            let octets = counted.1.wrapping_sub(served.seen.1);
-            if packets == 0 {
-                continue;
-            }
-            served.seen = counted;
-            served.destination.state.sent(packets, octets);
-            if let Some(entry) = &entry {
-                entry.was_used(packets, octets, self.milliseconds(last));
-            }
+        if let Some(published) = self.entries.get_mut(prefix) {
+            take_over(&self.maps, &self.forwarding, prefix, published);
         }
-        self.entries.insert(*prefix, published);
     }
 
     /// Takes over everything that programs counted.
     pub(super) fn collect(&mut self) {
-        let prefixes: Vec<EidPrefix> = self.entries.keys().copied().collect();
-        for prefix in &prefixes {
-            self.collect_entry(prefix);
+        for (prefix, published) in &mut self.entries {
+            take_over(&self.maps, &self.forwarding, prefix, published);
         }
         for (index, counter) in [
             (total::ENCAPSULATED, Counter::Encapsulated),
@@ -415,15 +389,6 @@ impl Publisher {
             let counters = self.forwarding.counters();
             counters.add(counter, packets.wrapping_sub(seen));
         }
-    }
-
-    /// The monotonic clock's nanoseconds as milliseconds of the tables' epoch.
-    fn milliseconds(&self, nanoseconds: u64) -> u64 {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
-            t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
-        });
-        let ago = now.saturating_sub(nanoseconds) / 1_000_000;
-        self.forwarding.now_ms().saturating_sub(ago)
     }
 
     /// No packet is the programs' any more.
@@ -448,6 +413,38 @@ fn sync_trie(
         .keys()
         .filter(|prefix| !wanted.contains_key(prefix))
         .try_for_each(|prefix| map.remove(&prefix_key(*prefix)))
+}
+
+/// Counts for an entry what programs did for its locators since the last time.
+fn take_over(maps: &Maps, forwarding: &Forwarding, prefix: &EidPrefix, published: &mut Published) {
+    let entry = forwarding.get(prefix);
+    for served in &mut published.served {
+        let (counted, last) = used(maps, served.slot);
+        let packets = counted.0.wrapping_sub(served.seen.0);
+        let octets = counted.1.wrapping_sub(served.seen.1);
+        if packets == 0 {
+            continue;
+        }
+        served.seen = counted;
+        served.destination.state.sent(packets, octets);
+        if let Some(entry) = &entry {
+            entry.was_used(packets, octets, milliseconds(forwarding, last));
+        }
+    }
+}
+
+/// The monotonic clock's nanoseconds as milliseconds of the tables' epoch.
+fn milliseconds(forwarding: &Forwarding, nanoseconds: u64) -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+        t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
+    });
+    let ago = now.saturating_sub(nanoseconds) / 1_000_000;
+    forwarding.now_ms().saturating_sub(ago)
+}
+
+/// Packets and octets of a locator's place since the start, and the last use in nanoseconds of the monotonic clock.
+fn used(maps: &Maps, slot: u32) -> ((u64, u64), u64) {
+    sum(&maps.used_words, DESTINATIONS, maps.processors, slot)
 }
 
 /// Adds up a place over all processors' regions of `entries` places each; the last use is the latest one.
