@@ -1,5 +1,8 @@
 //! From the site to the locators.
 
+use std::net::{SocketAddr, UdpSocket};
+
+use lisp::ip::{IpPacket, UdpDatagram};
 use xtr::dataplane::{DataPlaneConfig, MulticastSite, Offload};
 use xtr::forwarding::{Counter, DataEvent, Decision};
 
@@ -294,7 +297,7 @@ fn forged_icmp() {
 
 /// RFC 6830 11, in both families, with checksums that the host left to its device, and what stays at home.
 fn groups() {
-    let stage = Stage::set(DataPlaneConfig {
+    let stage = Stage::set_with_offloads(DataPlaneConfig {
         multicast: Some(MulticastSite {
             interfaces: vec!["site".to_owned()],
             groups: ["239.1.0.0/16", "ff3e::/16"]
@@ -303,60 +306,39 @@ fn groups() {
         }),
         ..settings()
     });
-    let offloads = ["ethtool", "-K", "eth0", "tx", "on"];
-    let _ = stage.lab.exec("host", offloads, SOON);
-    for (group, header) in [("239.1.2.3", 20), ("ff3e::8000:1", 40)] {
+    for (group, host, rloc) in [
+        ("239.1.2.3", "10.1.0.10", "192.0.2.2"),
+        ("ff3e::8000:1", "fd01::10", "2001:db8::2"),
+    ] {
         let mark = format!("to {group}");
-        let to = std::net::SocketAddr::new(ip(group), 2222);
-        stage
-            .lab
-            .run_in("host", || {
-                // A socket of the host, whose UDP checksum its device is to finish.
-                let own = if to.is_ipv4() {
-                    "10.1.0.10:0"
-                } else {
-                    "[fd01::10]:0"
-                };
-                let socket = std::net::UdpSocket::bind(own).unwrap();
-                let socket = socket2::Socket::from(socket);
-                if to.is_ipv4() {
-                    socket.set_multicast_ttl_v4(20).unwrap();
-                } else {
-                    socket.set_multicast_hops_v6(20).unwrap();
-                }
-                socket.send_to(mark.as_bytes(), &to.into()).unwrap();
-            })
-            .unwrap();
+        let (group, host) = (ip(group), ip(host));
+        let say = || {
+            let socket = socket2::Socket::from(UdpSocket::bind((host, 0)).unwrap());
+            if group.is_ipv4() {
+                socket.set_multicast_ttl_v4(20).unwrap();
+            } else {
+                socket.set_multicast_hops_v6(20).unwrap();
+            }
+            let to = SocketAddr::new(group, 2222);
+            socket.send_to(mark.as_bytes(), &to.into()).unwrap();
+        };
+        stage.lab.run_in("host", say).unwrap();
+        let offered = stage.seen("site", "host", &mark, |p| holds(p, mark.as_bytes()));
+        let offered = IpPacket::parse(&offered).unwrap();
+        assert!(
+            UdpDatagram::parse(&offered).is_err(),
+            "an unfinished checksum"
+        );
         let seen = stage.seen("core", "xtr", &mark, |p| holds(p, mark.as_bytes()));
-        let outer = if header == 20 {
-            &seen[16..20]
-        } else {
-            &seen[24..40]
-        };
-        let inner = &seen[header + 16..];
-        let inside = if header == 20 {
-            &inner[16..20]
-        } else {
-            &inner[24..40]
-        };
-        assert_eq!(outer, inside, "the group outside and inside");
-        let (source, ttl, inner_ttl) = if header == 20 {
-            (ip("192.0.2.2"), seen[8], inner[8])
-        } else {
-            (ip("2001:db8::2"), seen[7], inner[7])
-        };
-        let written = if header == 20 {
-            &seen[12..16]
-        } else {
-            &seen[8..24]
-        };
-        match source {
-            std::net::IpAddr::V4(source) => assert_eq!(written, source.octets()),
-            std::net::IpAddr::V6(source) => assert_eq!(written, source.octets()),
+        let outer = IpPacket::parse(&seen).unwrap();
+        let lisp = UdpDatagram::parse(&outer).unwrap();
+        let inner = IpPacket::parse(&lisp.payload[8..]).unwrap();
+        for (header, source) in [(&outer.header, ip(rloc)), (&inner.header, host)] {
+            let found = (header.source(), header.destination(), header.ttl());
+            assert_eq!(found, (source, group, 19));
         }
-        assert_eq!((ttl, inner_ttl), (19, 19));
-        let packet = udp_checksum_error(inner, header);
-        assert_eq!(packet, 0, "the inner UDP checksum is right");
+        let datagram = UdpDatagram::parse(&inner).unwrap();
+        assert!(!datagram.zero_checksum, "a checksum, and a right one");
     }
     let before = stage.count(Counter::Encapsulated);
     for (group, ttl) in [("239.2.0.1", 20), ("224.0.0.9", 20), ("239.1.2.3", 1)] {
@@ -366,17 +348,4 @@ fn groups() {
     stage.seen("core", "xtr", "the last one", |p| holds(p, b"goes"));
     assert!(!stage.all("core", "xtr").iter().any(|p| holds(p, b"stays")));
     assert_eq!(stage.count(Counter::Encapsulated), before + 1);
-}
-
-/// 0 if the UDP checksum of an IP packet is right.
-fn udp_checksum_error(packet: &[u8], header: usize) -> u16 {
-    let addresses = if header == 20 {
-        &packet[12..20]
-    } else {
-        &packet[8..40]
-    };
-    let length = u16::from_be_bytes([packet[header + 4], packet[header + 5]]);
-    let pseudo = [addresses, &[0, 17], &length.to_be_bytes()].concat();
-    let whole = [&pseudo[..], &packet[header..header + usize::from(length)]].concat();
-    lisp::ip::checksum(&whole)
 }

@@ -35,7 +35,10 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 
 /// The lab without a packet path.
 pub(crate) fn lab() -> Lab {
-    let text = include_str!("topology.yaml");
+    lab_of(include_str!("topology.yaml"))
+}
+
+fn lab_of(text: &str) -> Lab {
     let topology = Topology::parse("topology.yaml", text).unwrap();
     Lab::up(
         &topology,
@@ -88,6 +91,17 @@ impl Stage {
     /// The same with other settings.
     pub(crate) fn set(config: DataPlaneConfig) -> Self {
         let lab = lab();
+        let (plane, events) = start_with(&lab, Policy::default(), config);
+        Self { lab, plane, events }
+    }
+
+    /// The same where the site's devices finish checksums.
+    pub(crate) fn set_with_offloads(config: DataPlaneConfig) -> Self {
+        let text = include_str!("topology.yaml");
+        let lab = lab_of(&text.replace(
+            "  site:\n    ends:",
+            "  site:\n    offloads: true\n    ends:",
+        ));
         let (plane, events) = start_with(&lab, Policy::default(), config);
         Self { lab, plane, events }
     }
