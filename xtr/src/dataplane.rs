@@ -360,18 +360,21 @@ impl DataPlane {
             let mut routing = self.routing();
             routing.add_local(local.prefix, local.away)?;
             let table = routing.table_of(local.prefix.iid);
-            self.tell(|fast| fast.local_changed(&local.prefix, table));
+            self.shared
+                .tell(|fast| fast.local_changed(&local.prefix, table));
         }
         for entry in self.forwarding.entries() {
             self.sync_entry(&entry.prefix, &entry.decision)?;
         }
+        if self.forwarding.policy().data_probes {
+            self.hear_probes(true)?;
+        }
         self.sync_probes()
     }
 
-    /// Rules and socket options for Data-Probes (RFC 6830 3), or their end.
+    /// Rules for Data-Probes to the local EID-Prefixes (RFC 6830 3), where they are wanted.
     fn sync_probes(&self) -> Result<(), DataPlaneError> {
-        let wanted = self.forwarding.policy().data_probes;
-        let locals = if wanted {
+        let locals = if self.forwarding.policy().data_probes {
             self.forwarding.locals()
         } else {
             Vec::new()
@@ -379,6 +382,11 @@ impl DataPlane {
         let here = locals.iter().filter(|local| !local.away);
         self.probes()
             .set(&here.map(|local| local.prefix.prefix).collect())?;
+        Ok(())
+    }
+
+    /// Has packets say to which address they were sent: what makes a Data-Probe.
+    fn hear_probes(&self, wanted: bool) -> Result<(), DataPlaneError> {
         for socket in &self.sockets {
             let v6 = socket.domain().is_ok_and(|d| d == Domain::IPV6);
             say_destinations(socket.as_fd(), v6, wanted)
@@ -413,7 +421,7 @@ impl DataPlane {
         // The route first: a packet given back to the kernel must find it.
         let routed = self.sync_entry(&prefix, &decision);
         let entry = self.forwarding.insert(prefix, decision, map_version);
-        self.tell(|fast| fast.entry_changed(&prefix));
+        self.shared.tell(|fast| fast.entry_changed(&prefix));
         routed.map(|()| entry)
     }
 
@@ -424,7 +432,7 @@ impl DataPlane {
     pub fn withdraw(&self, prefix: &EidPrefix) -> Result<Option<Arc<Entry>>, DataPlaneError> {
         let removed = self.forwarding.remove(prefix);
         if removed.is_some() {
-            self.tell(|fast| fast.entry_changed(prefix));
+            self.shared.tell(|fast| fast.entry_changed(prefix));
             self.unroute(prefix)?;
         }
         Ok(removed)
@@ -438,7 +446,7 @@ impl DataPlane {
         let entries = self.forwarding.entries();
         self.forwarding.clear();
         for entry in &entries {
-            self.tell(|fast| fast.entry_changed(&entry.prefix));
+            self.shared.tell(|fast| fast.entry_changed(&entry.prefix));
         }
         let mut routing = self.routing();
         for entry in entries {
@@ -548,7 +556,7 @@ impl DataPlane {
         let mut routing = self.routing();
         let routed = routing.add_local(prefix, away);
         let table = routing.table_of(prefix.iid);
-        self.tell(|fast| fast.local_changed(&prefix, table));
+        self.shared.tell(|fast| fast.local_changed(&prefix, table));
         drop(routing);
         routed?;
         self.sync_probes()
@@ -572,7 +580,7 @@ impl DataPlane {
         if !self.forwarding.remove_local(prefix) {
             return Ok(false);
         }
-        self.tell(|fast| fast.local_changed(prefix, None));
+        self.shared.tell(|fast| fast.local_changed(prefix, None));
         self.routing().remove_local(*prefix)?;
         if let Some(entry) = self.forwarding.get(prefix) {
             self.sync_entry(prefix, &entry.decision)?;
@@ -586,16 +594,21 @@ impl DataPlane {
     /// # Errors
     /// As [`DataPlane::install`].
     pub fn set_policy(&self, policy: Policy) -> Result<(), DataPlaneError> {
-        let had_petr = self.forwarding.policy().petr.is_some();
-        let has_petr = policy.petr.is_some();
+        let before = self.forwarding.policy();
+        let petr_changes = before.petr.is_some() != policy.petr.is_some();
+        let probes = policy.data_probes;
         self.forwarding.set_policy(policy);
-        self.tell(FastPath::policy_changed);
-        if had_petr != has_petr {
+        self.shared.tell(FastPath::policy_changed);
+        if petr_changes {
             for entry in self.forwarding.entries() {
                 self.sync_entry(&entry.prefix, &entry.decision)?;
             }
         }
-        self.sync_probes()
+        if before.data_probes != probes {
+            self.hear_probes(probes)?;
+            self.sync_probes()?;
+        }
+        Ok(())
     }
 
     /// Sends held packets the normal way, now that there is a mapping. Those for which there still is none are
@@ -627,7 +640,7 @@ impl DataPlane {
     pub fn request_echo(&self, rloc: IpAddr, nonce: Option<u32>) {
         if let Some(state) = self.forwarding.rlocs().find(rloc) {
             state.request_echo(nonce);
-            self.tell(|fast| fast.rloc_changed(rloc));
+            self.shared.tell(|fast| fast.rloc_changed(rloc));
         }
     }
 
@@ -639,18 +652,12 @@ impl DataPlane {
     /// Brings all counters of [`DataPlane::forwarding`] up to date, which the packet threads do by themselves and the
     /// kernel path does not.
     pub fn count(&self) {
-        self.tell(FastPath::collect);
+        self.shared.tell(FastPath::collect);
     }
 
     /// Brings the counters of one map-cache entry up to date.
     pub fn count_entry(&self, prefix: &EidPrefix) {
-        self.tell(|fast| fast.collect_entry(prefix));
-    }
-
-    fn tell(&self, what: impl FnOnce(&FastPath)) {
-        if let Some(fast) = &self.shared.fast {
-            what(fast);
-        }
+        self.shared.tell(|fast| fast.collect_entry(prefix));
     }
 
     /// Whether the site has a route to an EID, other than by default or into the tunnel.

@@ -376,9 +376,7 @@ impl Decapsulator {
             (Some(nonce), true) => {
                 if let Some(state) = self.shared.forwarding.rlocs().find(encapsulator) {
                     state.owe_echo(nonce);
-                    if let Some(fast) = &self.shared.fast {
-                        fast.keep_in_daemon(encapsulator);
-                    }
+                    self.shared.tell(|fast| fast.keep_in_daemon(encapsulator));
                 }
             }
             (Some(nonce), false) => {

@@ -60,6 +60,13 @@ impl Shared {
         self.forwarding.counters().add(counter, 1);
     }
 
+    /// Tells the kernel path, where there is one.
+    pub(crate) fn tell(&self, what: impl FnOnce(&FastPath)) {
+        if let Some(fast) = &self.fast {
+            what(fast);
+        }
+    }
+
     pub(crate) fn report(&self, event: DataEvent) {
         if !self.events.send(event) {
             self.count(Counter::EventsSuppressed);

@@ -78,17 +78,11 @@ pub(crate) fn run(
             match event.data() {
                 STOP => return,
                 ROUTES => {
-                    if site.refresh()
-                        && let Some(fast) = &shared.fast
-                    {
-                        fast.surroundings_changed();
+                    if site.refresh() {
+                        shared.tell(FastPath::surroundings_changed);
                     }
                 }
-                NETFILTER => {
-                    if let Some(fast) = &shared.fast {
-                        fast.netfilter_changed();
-                    }
-                }
+                NETFILTER => shared.tell(FastPath::netfilter_changed),
                 token => {
                     let socket = sockets[token as usize];
                     let port = Some(token as usize).filter(|at| *at < shared.pool.v4_count());
@@ -124,9 +118,7 @@ fn forget_old(shared: &Shared, learned: &mut Vec<(Instant, IpAddr)>) {
         }
         if let Some(state) = shared.forwarding.rlocs().find(*rloc) {
             state.set_mtu(None);
-            if let Some(fast) = &shared.fast {
-                fast.rloc_changed(*rloc);
-            }
+            shared.tell(|fast| fast.rloc_changed(*rloc));
         }
         false
     });
@@ -171,8 +163,8 @@ fn note(
     let rloc = error.destination?.ip();
     // The kernel matched the message to a source port of ours; that we did send to the locator is for us to check.
     let state = shared.forwarding.rlocs().find(rloc)?;
-    if let Some(fast) = shared.fast.as_ref().filter(|_| state.packets() == 0) {
-        fast.collect();
+    if state.packets() == 0 {
+        shared.tell(FastPath::collect);
     }
     if state.packets() == 0 || !FROM_ICMP.contains(&error.origin) {
         return None;
@@ -189,9 +181,7 @@ fn note(
             return None;
         }
         state.set_mtu(Some(mtu));
-        if let Some(fast) = &shared.fast {
-            fast.rloc_changed(rloc);
-        }
+        shared.tell(|fast| fast.rloc_changed(rloc));
         shared.report(DataEvent::TooBig { rloc, mtu });
         return Some(rloc);
     }
