@@ -12,6 +12,7 @@ mod asm;
 mod code;
 mod decap;
 mod encap;
+mod flows;
 mod links;
 mod maps;
 mod rules;

@@ -55,7 +55,6 @@ pub(super) mod stack {
     pub(crate) const WIRE: i16 = -232;
     /// Packets that it stands for.
     pub(crate) const COUNT: i16 = -240;
-    pub(crate) const DESTINATION: i16 = -248;
     pub(crate) const USE: i16 = -256;
     pub(crate) const INTERFACE: i16 = -264;
     pub(crate) const SCRATCH: i16 = -272;
@@ -63,6 +62,20 @@ pub(super) mod stack {
     pub(crate) const INNER_AT: i16 = -280;
     pub(crate) const TOTAL: i16 = -288;
     pub(crate) const TABLE: i16 = -296;
+    /// Instance ID of a data packet, in network order.
+    pub(crate) const INSTANCE: i16 = -304;
+    /// Number of the processor.
+    pub(crate) const PROCESSOR: i16 = -312;
+    /// The flow that the packet belongs to (see `flows`), at most 64 octets.
+    pub(crate) const FLOW: i16 = -376;
+    /// Where something about it is kept.
+    pub(crate) const FLOW_AT: i16 = -384;
+    /// The coarse clock, nanoseconds.
+    pub(crate) const NOW: i16 = -392;
+    /// Not zero where the way of the flow was known.
+    pub(crate) const KNOWN: i16 = -400;
+    /// What a program keeps of its own for a flow.
+    pub(crate) const NOTE: i16 = -408;
 }
 
 pub(super) const AF: [i32; 2] = [libc::AF_INET, libc::AF_INET6];
@@ -324,6 +337,32 @@ impl Code {
         self.bind(done);
     }
 
+    /// `R2 =` the next state of a hash over words of 64 bits, as `Inner::flow_hash` has it; `R3` is lost.
+    pub(super) fn mix(&mut self, word: Option<Reg>) {
+        if let Some(word) = word {
+            self.alu(Alu::Xor, R2, word);
+        }
+        self.imm64(R3, 0xff51_afd7_ed55_8ccd);
+        self.alu(Alu::Mul, R2, R3);
+        self.mov(R3, R2);
+        self.alu(Alu::Rsh, R3, 29);
+        self.alu(Alu::Xor, R2, R3);
+    }
+
+    /// `R1 =` both addresses of an IPv4 header on the stack, in the order in which eight octets would be read; `R5` is
+    /// lost.
+    pub(super) fn addresses_v4(&mut self, header: i16) {
+        let (low, high) = if cfg!(target_endian = "little") {
+            (12, 16)
+        } else {
+            (16, 12)
+        };
+        self.get(Size::Word, R1, header + low);
+        self.get(Size::Word, R5, header + high);
+        self.alu(Alu::Lsh, R5, 32);
+        self.alu(Alu::Or, R1, R5);
+    }
+
     /// `into =` the TOS octet or traffic class of a header on the stack.
     pub(super) fn tos(&mut self, family: usize, header: i16, into: Reg) {
         if family == 0 {
@@ -362,8 +401,9 @@ impl Code {
         self.next_if(Cond::Ne, R0, 0);
     }
 
-    /// The question for a route of an IP header on the stack; ports and interface are the caller's.
-    pub(super) fn route_of(&mut self, family: usize, header: i16) {
+    /// The question for a route of an IP header on the stack, of a packet that is so much longer than `WIRE` says; ports
+    /// and interface are the caller's.
+    pub(super) fn route_of(&mut self, family: usize, header: i16, longer: i32) {
         self.clear_route();
         self.put(Size::Byte, stack::FIB + fib::FAMILY, AF[family]);
         self.get(Size::Byte, R1, header + protocol_at(family));
@@ -382,6 +422,7 @@ impl Code {
             self.copy(header + 24, stack::FIB + fib::DESTINATION, 4);
         }
         self.get(Size::Double, R1, stack::WIRE);
+        self.alu(Alu::Add, R1, longer);
         self.put(Size::Half, stack::FIB + fib::LENGTH, R1);
     }
 
@@ -394,14 +435,21 @@ impl Code {
         self.copy(stack::FIB + fib::DESTINATION, stack::NEIGHBOUR + 4, 4);
     }
 
-    /// The processor's place in `used` or `totals` of the index in `R2`; its address goes to the stack.
-    pub(super) fn find_use(&mut self, map: MapFd, entries: u32, to: i16) {
-        self.put(Size::Double, stack::SCRATCH, R2);
+    /// Notes the processor and the time.
+    pub(super) fn note_place_and_time(&mut self) {
         self.call(Helper::ProcessorId);
-        self.alu(Alu::Mul, R0, entries as i32);
-        self.get(Size::Double, R2, stack::SCRATCH);
-        self.alu(Alu::Add, R0, R2);
-        self.put(Size::Word, stack::KEY, R0);
+        self.put(Size::Double, stack::PROCESSOR, R0);
+        self.call(Helper::CoarseNanoseconds);
+        self.put(Size::Double, stack::NOW, R0);
+    }
+
+    /// The processor's place, in an array with a region of `entries` for each, of the index in `R2`; its address goes to
+    /// the stack.
+    pub(super) fn find_place(&mut self, map: MapFd, entries: u32, to: i16) {
+        self.get(Size::Double, R1, stack::PROCESSOR);
+        self.alu(Alu::Mul, R1, entries as i32);
+        self.alu(Alu::Add, R1, R2);
+        self.put(Size::Word, stack::KEY, R1);
         self.look_up(map);
         self.put(Size::Double, to, R0);
     }
@@ -409,10 +457,10 @@ impl Code {
     /// Finds the processor's total.
     pub(super) fn find_total(&mut self, maps: &Maps, index: u32) {
         self.mov(R2, index as i32);
-        self.find_use(maps.totals.fd(), total::COUNT, stack::TOTAL);
+        self.find_place(maps.totals.fd(), total::COUNT, stack::TOTAL);
     }
 
-    /// Adds the packet to a place that [`Code::find_use`] found. Programs at one hook do not interrupt each other on
+    /// Adds the packet to a place that [`Code::find_place`] found. Programs at one hook do not interrupt each other on
     /// one processor.
     pub(super) fn count(&mut self, place: i16) {
         self.get(Size::Double, R1, place);
@@ -427,9 +475,9 @@ impl Code {
 
     /// Notes the time at such a place.
     pub(super) fn count_time(&mut self, place: i16) {
-        self.call(Helper::CoarseNanoseconds);
         self.get(Size::Double, R1, place);
-        self.store(Size::Double, R1, usage::LAST, R0);
+        self.get(Size::Double, R2, stack::NOW);
+        self.store(Size::Double, R1, usage::LAST, R2);
     }
 
     /// Makes (or, negative, takes) room behind the Ethernet header. The last moment at which the packet can be

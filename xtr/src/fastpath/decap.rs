@@ -3,7 +3,7 @@
 //! Only those that claim nothing but an Instance ID, carry a zero UDP checksum (nobody has to verify it, RFC 6830 5.3),
 //! and hold a packet for a local EID with a way into the site; everything else is the daemon's.
 
-use super::asm::{Alu, AsmError, Cond, Insn, Reg, Size};
+use super::asm::{Alu, AsmError, Cond, Helper, Insn, Reg, Size};
 use super::code::{
     Code, ETHERNET, LISP_LEN, OUTER_LEN, UDP_LEN, addresses_at, fib, protocol_at, skb, stack,
     ttl_at,
@@ -46,13 +46,12 @@ fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
     code.get_be16(R1, stack::UDP + 4);
     code.alu(Alu::Add, R1, OUTER_LEN[over]);
     code.next_if(Cond::Ne, R1, R7);
-    own_locator(code, maps, over);
 
     code.get(Size::Byte, R1, stack::LISP);
     code.load(Size::Word, R2, R9, settings::FOREIGN_FLAGS);
     code.alu(Alu::And, R2, R1);
     code.next_if(Cond::Ne, R2, 0);
-    code.put(Size::Word, stack::SCRATCH, 0);
+    code.put(Size::Word, stack::INSTANCE, 0);
     let no_instance = code.label();
     code.alu(Alu::And, R1, INSTANCE);
     code.jump_if(Cond::Eq, R1, 0, no_instance);
@@ -60,7 +59,7 @@ fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
     code.big_endian(R1, 32);
     code.alu(Alu::Rsh, R1, 8);
     code.big_endian(R1, 32);
-    code.put(Size::Word, stack::SCRATCH, R1);
+    code.put(Size::Word, stack::INSTANCE, R1);
     code.bind(no_instance);
 
     code.put(Size::Double, stack::INNER_AT, before);
@@ -91,36 +90,31 @@ fn own_locator(code: &mut Code, maps: &Maps, over: usize) {
 /// An inner packet of one family behind an outer header of the other or the same.
 fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     let (outer, inner) = (stack::OUTER[over], stack::INNER);
-    let per_family = &maps.families[family];
     let taken = OUTER_LEN[over] + UDP_LEN + LISP_LEN;
     if family == 1 {
         code.read(ETHERNET + taken, inner, OUTER_LEN[family]);
     }
     code.check_header(family, inner, ETHERNET + taken, true);
-    code.check_addresses(family, inner);
-    let destination = inner + addresses_at(family)[1];
-    code.get(Size::Word, R1, stack::SCRATCH);
-    code.put(Size::Word, stack::KEY + 4, R1);
-    for (map, instance) in [(&per_family.locals, true), (&per_family.site, false)] {
-        code.longest_match(map.fd(), family, destination, instance);
-        code.load(Size::Word, R1, R0, 0);
-        code.next_if(Cond::Ne, R1, 1);
-    }
     code.segments(family, inner);
+    code.note_place_and_time();
 
-    if family == 1 {
-        code.next_unless(settings::ROUTES_V6);
-    }
-    // Where a packet from the TUN device would go.
-    code.route_of(family, inner);
-    code.load(Size::Word, R1, R9, settings::TUNNEL);
-    code.put(Size::Word, stack::FIB + fib::IFINDEX, R1);
-    code.route();
-    code.load(Size::Word, R1, R9, settings::TUNNEL);
-    code.get(Size::Word, R2, stack::FIB + fib::IFINDEX);
-    code.next_if(Cond::Eq, R1, R2);
-    code.keep_route();
-    only_virtual_if_joined(code, maps);
+    let (unknown, known) = (code.label(), code.label());
+    let length = describe_flow(code, maps, over, family);
+    hash(code, family, inner);
+    code.find_flow(maps.flows(1), length, unknown);
+    code.jump(known);
+    code.bind(unknown);
+    resolve(code, maps, over, family);
+    code.keep_flow(maps.flows(1), length);
+    code.bind(known);
+
+    // A packet that still has to be cut keeps the marks of its tunnel: devices that cut themselves would be misled.
+    let single = code.label();
+    code.load(Size::Word, R1, R6, skb::GSO_SIZE);
+    code.jump_if(Cond::Eq, R1, 0, single);
+    code.get(Size::Double, R1, stack::NOTE);
+    code.next_if(Cond::Eq, R1, 0);
+    code.bind(single);
     leaving_tos_and_ttl(code, over, outer, family);
     code.find_total(maps, total::DECAPSULATED);
 
@@ -128,18 +122,94 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     code.adjust_room(-taken, flags);
     code.write(inner, if family == 0 { 12 } else { 8 });
     code.count(stack::TOTAL);
+    code.count_known(stack::TOTAL);
     code.send();
 }
 
-/// A packet that still has to be cut keeps the marks of its tunnel: devices that cut themselves would be misled.
-fn only_virtual_if_joined(code: &mut Code, maps: &Maps) {
-    let single = code.label();
-    code.load(Size::Word, R1, R6, skb::GSO_SIZE);
-    code.jump_if(Cond::Eq, R1, 0, single);
-    code.get(Size::Word, R1, stack::FIB + fib::IFINDEX);
+/// Everything that the tables and the kernel's routes are asked with; the length of that.
+fn describe_flow(code: &mut Code, maps: &Maps, over: usize, family: usize) -> i16 {
+    let (outer, inner) = (stack::OUTER[over], stack::INNER);
+    code.begin_flow(maps, (over << 1 | family) as i32, family, inner);
+    code.copy(stack::INSTANCE, stack::FLOW + 8, 1);
+    let addresses = inner + addresses_at(family)[0];
+    let mut length = if family == 0 {
+        code.copy(addresses, stack::FLOW + 16, 2);
+        24
+    } else {
+        code.copy(addresses, stack::FLOW + 16, 8);
+        48
+    };
+    let destination = outer + addresses_at(over)[1];
+    // Traffic class and flow label.
+    let class = (family == 1).then_some(inner);
+    if over == 0 {
+        code.copy(destination, stack::FLOW + 12, 1);
+        if let Some(class) = class {
+            code.copy(class, stack::FLOW + length, 1);
+            code.put(Size::Word, stack::FLOW + length + 4, 0);
+            length += 8;
+        }
+    } else {
+        match class {
+            Some(class) => code.copy(class, stack::FLOW + 12, 1),
+            None => code.put(Size::Word, stack::FLOW + 12, 0),
+        }
+        code.copy(destination, stack::FLOW + length, 4);
+        length += 16;
+    }
+    length
+}
+
+/// `R2 =` a hash of the inner addresses.
+fn hash(code: &mut Code, family: usize, inner: i16) {
+    code.imm64(R2, 0x9e37_79b9_7f4a_7c15);
+    if family == 0 {
+        code.addresses_v4(inner);
+        code.mix(Some(R1));
+    } else {
+        for at in [8, 16, 24, 32] {
+            code.get(Size::Double, R1, inner + at);
+            code.mix(Some(R1));
+        }
+    }
+}
+
+/// Finds out whether the packet is this site's, and its way there; `NOTE` says whether a joined one may take it.
+fn resolve(code: &mut Code, maps: &Maps, over: usize, family: usize) {
+    let inner = stack::INNER;
+    let per_family = &maps.families[family];
+    own_locator(code, maps, over);
+    code.check_addresses(family, inner);
+    let destination = inner + addresses_at(family)[1];
+    code.copy(stack::INSTANCE, stack::KEY + 4, 1);
+    for (map, instance) in [(&per_family.locals, true), (&per_family.site, false)] {
+        code.longest_match(map.fd(), family, destination, instance);
+        code.load(Size::Word, R1, R0, 0);
+        code.next_if(Cond::Ne, R1, 1);
+    }
+    if family == 1 {
+        code.next_unless(settings::ROUTES_V6);
+    }
+    // Where a packet from the TUN device would go.
+    code.route_of(family, inner, 0);
+    code.load(Size::Word, R1, R9, settings::TUNNEL);
+    code.put(Size::Word, stack::FIB + fib::IFINDEX, R1);
+    code.route();
+    code.load(Size::Word, R1, R9, settings::TUNNEL);
+    code.get(Size::Word, R2, stack::FIB + fib::IFINDEX);
+    code.next_if(Cond::Eq, R1, R2);
+    code.keep_route();
+
+    let real = code.label();
+    code.put(Size::Double, stack::NOTE, 0);
+    code.get(Size::Double, R1, stack::INTERFACE);
     code.put(Size::Word, stack::KEY, R1);
-    code.look_up(maps.virtuals.fd());
-    code.bind(single);
+    code.map(R1, maps.virtuals.fd());
+    code.address(R2, stack::KEY);
+    code.call(Helper::MapLookup);
+    code.jump_if(Cond::Eq, R0, 0, real);
+    code.put(Size::Double, stack::NOTE, 1);
+    code.bind(real);
 }
 
 /// Gives the inner header the DSCP from outside, the ECN field by the edition's table and the smaller TTL, less this

@@ -28,51 +28,110 @@ pub(super) fn program(maps: &Maps) -> Result<Vec<Insn>, AsmError> {
 /// A packet of the site of one family.
 fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     let header = stack::INNER;
-    let per_family = &maps.families[family];
     code.map_value(R9, maps.settings.fd());
     code.next_unless(settings::ENCAPSULATE);
     code.read(ETHERNET, header, OUTER_LEN[family]);
+    code.check_header(family, header, ETHERNET, false);
+    code.get(Size::Byte, R1, header + ttl_at(family));
+    code.next_if(Cond::Le, R1, 1);
+    code.put(Size::Double, stack::INNER_AT, ETHERNET);
+    read_ports(code, family, header);
+    flow_hash(code, family, header);
+    code.segments(family, header);
+    code.note_place_and_time();
 
-    // Whose packet it is decides most of them: first of all.
-    let addresses = addresses_at(family);
-    code.longest_match(
-        per_family.sources.fd(),
-        family,
-        header + addresses[0],
-        false,
-    );
+    let (unknown, chosen) = (code.label(), code.label());
+    describe_flow(code, maps, family, header);
+    code.get(Size::Double, R2, stack::HASH);
+    code.find_flow(maps.flows(0), FLOW_LEN[family], unknown);
+    code.jump(chosen);
+    code.bind(unknown);
+    resolve(code, maps, family, header);
+    code.bind(chosen);
+    find_destination(code, maps);
+    // R8 is the destination from here on.
+    code.get(Size::Double, R1, stack::WIRE);
+    code.load(Size::Word, R2, R8, destination::LIMIT);
+    code.next_if(Cond::Gt, R1, R2);
+
+    let ours = code.label();
+    code.get(Size::Double, R1, stack::KNOWN);
+    code.jump_if(Cond::Ne, R1, 0, ours);
+    for_the_tunnel(code, maps, family, header);
+    code.bind(ours);
+
+    code.find_total(maps, total::ENCAPSULATED);
+    let over_v6 = code.label();
+    code.load(Size::Word, R1, R8, destination::FAMILY);
+    code.jump_if(Cond::Eq, R1, 6, over_v6);
+    code.next_if(Cond::Ne, R1, 4);
+    to_locator(code, maps, family, 0);
+    code.bind(over_v6);
+    to_locator(code, maps, family, 1);
+}
+
+/// Lengths of the flows' descriptions.
+const FLOW_LEN: [i16; 2] = [24, 56];
+
+/// Everything that the tables and the kernel's routes are asked with.
+fn describe_flow(code: &mut Code, maps: &Maps, family: usize, header: i16) {
+    code.begin_flow(maps, family as i32, family, header);
+    code.load(Size::Word, R1, R6, skb::IFINDEX);
+    code.put(Size::Word, stack::FLOW + 8, R1);
+    code.copy(stack::PORTS, stack::FLOW + 12, 1);
+    let from = header + addresses_at(family)[0];
+    if family == 0 {
+        code.copy(from, stack::FLOW + 16, 2);
+    } else {
+        code.copy(from, stack::FLOW + 16, 8);
+        // Traffic class and flow label.
+        code.copy(header, stack::FLOW + 48, 1);
+        code.put(Size::Word, stack::FLOW + 52, 0);
+    }
+}
+
+/// Finds out whose packet it is and which locator it goes to: `NOTE` is the index of the destination then, `LISP` the
+/// header.
+fn resolve(code: &mut Code, maps: &Maps, family: usize, header: i16) {
+    let per_family = &maps.families[family];
+    let [from, to] = addresses_at(family).map(|at| header + at);
+    // This decides most of them: first of all.
+    code.longest_match(per_family.sources.fd(), family, from, false);
     code.load(Size::Word, R1, R0, source::INSTANCE);
     code.load(Size::Double, R2, R0, source::HEADER);
     code.put(Size::Word, stack::KEY + 4, R1);
     code.put(Size::Double, stack::LISP, R2);
     code.load(Size::Word, R1, R0, source::TABLE);
     code.put(Size::Double, stack::TABLE, R1);
-    code.longest_match(per_family.cache.fd(), family, header + addresses[1], true);
+    code.longest_match(per_family.cache.fd(), family, to, true);
     code.load(Size::Word, R1, R0, entry::KIND);
     code.next_if(Cond::Eq, R1, entry::DAEMON as i32);
     code.load(Size::Word, R8, R0, entry::INDEX);
-    code.put(Size::Double, stack::DESTINATION, R1);
-
-    code.check_header(family, header, ETHERNET, false);
-    code.get(Size::Byte, R1, header + ttl_at(family));
-    code.next_if(Cond::Le, R1, 1);
+    code.put(Size::Double, stack::NOTE, R8);
+    code.put(Size::Double, stack::SCRATCH, R1);
     code.check_addresses(family, header);
-    code.put(Size::Double, stack::INNER_AT, ETHERNET);
-    read_ports(code, family, header);
-    flow_hash(code, family, header);
-    code.segments(family, header);
 
-    choose(code, maps);
-    // R8 is the destination from here on.
-    code.get(Size::Double, R1, stack::WIRE);
-    code.load(Size::Word, R2, R8, destination::LIMIT);
-    code.next_if(Cond::Gt, R1, R2);
+    let chosen = code.label();
+    code.get(Size::Double, R1, stack::SCRATCH);
+    code.jump_if(Cond::Eq, R1, entry::ONE as i32, chosen);
+    code.next_if(Cond::Ne, R1, entry::SET as i32);
+    code.put(Size::Word, stack::KEY, R8);
+    code.look_up(maps.sets.fd());
+    code.get(Size::Double, R1, stack::HASH);
+    code.alu(Alu::Rsh, R1, 56);
+    code.alu(Alu::Lsh, R1, 2);
+    code.alu(Alu::Add, R0, R1);
+    code.load(Size::Word, R1, R0, 0);
+    code.put(Size::Double, stack::NOTE, R1);
+    code.bind(chosen);
+}
 
-    // Would the kernel give it to the TUN device?
+/// Would the kernel give it to the TUN device?
+fn for_the_tunnel(code: &mut Code, maps: &Maps, family: usize, header: i16) {
     if family == 1 {
-        not_elsewhere(code, maps, header + addresses[1]);
+        not_elsewhere(code, maps, header + addresses_at(family)[1]);
     }
-    code.route_of(family, header);
+    code.route_of(family, header, 0);
     code.copy_ports();
     code.load(Size::Word, R1, R6, skb::IFINDEX);
     code.put(Size::Word, stack::FIB + fib::IFINDEX, R1);
@@ -86,15 +145,6 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     code.load(Size::Word, R1, R9, settings::TUNNEL);
     code.get(Size::Word, R2, stack::FIB + fib::IFINDEX);
     code.next_if(Cond::Ne, R1, R2);
-
-    code.find_total(maps, total::ENCAPSULATED);
-    let over_v6 = code.label();
-    code.load(Size::Word, R1, R8, destination::FAMILY);
-    code.jump_if(Cond::Eq, R1, 6, over_v6);
-    code.next_if(Cond::Ne, R1, 4);
-    to_locator(code, family, 0);
-    code.bind(over_v6);
-    to_locator(code, family, 1);
 }
 
 /// Where programs ask for routes of IPv6, the kernel leaves `suppress_prefixlength` out of the rules: the default route
@@ -159,35 +209,16 @@ fn read_ports(code: &mut Code, family: usize, header: i16) {
 
 /// The same number as `Inner::flow_hash`, before its last shift.
 fn flow_hash(code: &mut Code, family: usize, header: i16) {
-    let mix = |code: &mut Code, word: Option<Reg>| {
-        if let Some(word) = word {
-            code.alu(Alu::Xor, R2, word);
-        }
-        code.imm64(R3, 0xff51_afd7_ed55_8ccd);
-        code.alu(Alu::Mul, R2, R3);
-        code.mov(R3, R2);
-        code.alu(Alu::Rsh, R3, 29);
-        code.alu(Alu::Xor, R2, R3);
-    };
     code.imm64(R2, 0x9e37_79b9_7f4a_7c15);
     let (labelled, unlabelled, done) = (code.label(), code.label(), code.label());
     if family == 0 {
-        // Two halves, in the order in which eight octets would be read.
-        let (low, high) = if cfg!(target_endian = "little") {
-            (12, 16)
-        } else {
-            (16, 12)
-        };
-        code.get(Size::Word, R1, header + low);
-        code.get(Size::Word, R5, header + high);
-        code.alu(Alu::Lsh, R5, 32);
-        code.alu(Alu::Or, R1, R5);
-        mix(code, Some(R1));
+        code.addresses_v4(header);
+        code.mix(Some(R1));
         code.jump(unlabelled);
     } else {
         for at in [8, 16, 24, 32] {
             code.get(Size::Double, R1, header + at);
-            mix(code, Some(R1));
+            code.mix(Some(R1));
         }
         code.get(Size::Word, R1, header);
         code.big_endian(R1, 32);
@@ -197,7 +228,7 @@ fn flow_hash(code: &mut Code, family: usize, header: i16) {
     }
     if family == 1 {
         code.bind(labelled);
-        mix(code, Some(R1));
+        code.mix(Some(R1));
         code.jump(done);
     }
     code.bind(unlabelled);
@@ -206,49 +237,33 @@ fn flow_hash(code: &mut Code, family: usize, header: i16) {
     code.get(Size::Word, R1, stack::PORTS);
     code.alu(Alu::Lsh, R5, 32);
     code.alu(Alu::Or, R1, R5);
-    mix(code, Some(R1));
+    code.mix(Some(R1));
     code.bind(done);
-    mix(code, None);
+    code.mix(None);
     if family == 0 {
         code.bind(labelled);
     }
     code.put(Size::Double, stack::HASH, R2);
 }
 
-/// `R8`, an index of a destination or a set, becomes the destination of the flow, whose use is found too.
-fn choose(code: &mut Code, maps: &Maps) {
-    let chosen = code.label();
-    code.get(Size::Double, R1, stack::DESTINATION);
-    code.put(Size::Word, stack::KEY, R8);
-    code.jump_if(Cond::Eq, R1, entry::ONE as i32, chosen);
-    code.next_if(Cond::Ne, R1, entry::SET as i32);
-    code.look_up(maps.sets.fd());
-    code.get(Size::Double, R1, stack::HASH);
-    code.alu(Alu::Rsh, R1, 56);
-    code.alu(Alu::Lsh, R1, 2);
-    code.alu(Alu::Add, R0, R1);
-    code.load(Size::Word, R1, R0, 0);
+/// `R8 =` the destination whose index is `NOTE`; its use is found too.
+fn find_destination(code: &mut Code, maps: &Maps) {
+    code.get(Size::Double, R2, stack::NOTE);
+    code.find_place(maps.used.fd(), DESTINATIONS, stack::USE);
+    code.get(Size::Double, R1, stack::NOTE);
     code.put(Size::Word, stack::KEY, R1);
-    code.mov(R8, R1);
-    code.bind(chosen);
     code.look_up(maps.destinations.fd());
-    code.put(Size::Double, stack::DESTINATION, R0);
-    code.mov(R2, R8);
-    code.find_use(maps.used.fd(), DESTINATIONS, stack::USE);
-    code.get(Size::Double, R8, stack::DESTINATION);
+    code.mov(R8, R0);
 }
 
 /// Sends the packet to the destination in R8 over one family.
-fn to_locator(code: &mut Code, family: usize, over: usize) {
+fn to_locator(code: &mut Code, maps: &Maps, family: usize, over: usize) {
     let inner = stack::INNER;
     let outer = stack::OUTER[over];
     let room = OUTER_LEN[over] + UDP_LEN + LISP_LEN;
     code.mov(R1, R7);
     code.alu(Alu::Add, R1, room);
     code.next_if(Cond::Gt, R1, 65_535);
-    code.get(Size::Double, R1, stack::WIRE);
-    code.alu(Alu::Add, R1, room);
-    code.put(Size::Double, stack::WIRE, R1);
     source_port(code, over);
 
     // TTL and TOS as they are behind this hop (RFC 6830 5.3).
@@ -261,17 +276,22 @@ fn to_locator(code: &mut Code, family: usize, over: usize) {
         code.checksum_ipv4(inner);
     }
 
+    let known = code.label();
+    code.get(Size::Double, R1, stack::KNOWN);
+    code.jump_if(Cond::Ne, R1, 0, known);
     if over == 1 {
         code.next_unless(settings::ROUTES_V6);
     }
     // As a packet of this box: asked for from its loopback interface.
-    code.route_of(over, outer);
+    code.route_of(over, outer, room);
     code.get(Size::Half, R1, stack::UDP);
     code.put(Size::Half, stack::FIB + fib::SOURCE_PORT, R1);
     code.put(Size::Half, stack::FIB + fib::PORT, port_word());
     code.put(Size::Word, stack::FIB + fib::IFINDEX, 1);
     code.route();
     code.keep_route();
+    code.keep_flow(maps.flows(0), FLOW_LEN[family]);
+    code.bind(known);
 
     code.adjust_room(room, ENCAP_L3[over] | ENCAP_L4_UDP);
     // Up to what changed in the inner header.
@@ -280,6 +300,7 @@ fn to_locator(code: &mut Code, family: usize, over: usize) {
     code.count(stack::USE);
     code.count_time(stack::USE);
     code.count(stack::TOTAL);
+    code.count_known(stack::TOTAL);
     code.send();
 }
 

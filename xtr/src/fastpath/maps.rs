@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -11,6 +12,8 @@ use super::sys::{Map, MapKind, Words};
 pub(super) const DESTINATIONS: u32 = 8_192;
 /// Entries with several locators in use that programs can serve at the same time.
 pub(super) const SETS: u32 = 256;
+/// Flows of each program and processor whose way is kept.
+pub(super) const FLOWS: u32 = 1024;
 /// Source ports of one family.
 pub(super) const PORTS: usize = 1024;
 /// Entries of each family and Instance ID together.
@@ -82,12 +85,31 @@ pub(super) mod destination {
 
 /// Values of the `use` and `totals` arrays, one region a processor.
 pub(super) mod usage {
-    /// u64 each: packets, octets of inner packets, nanoseconds of the coarse monotonic clock.
+    /// u64 each: packets, octets of inner packets, nanoseconds of the coarse monotonic clock, packets whose way was known.
     pub(crate) const PACKETS: i16 = 0;
     pub(crate) const OCTETS: i16 = 8;
     pub(crate) const LAST: i16 = 16;
+    pub(crate) const KNOWN: i16 = 24;
     pub(crate) const LENGTH: usize = 32;
     pub(crate) const WORDS: usize = LENGTH / 8;
+}
+
+/// Values of the `flows` arrays, one region a processor (see `flows`).
+pub(super) mod flow {
+    /// Which flow, and of which state of the tables.
+    pub(crate) const KEY: i16 = 0;
+    /// u64: time of the answer on the coarse clock.
+    pub(crate) const TIME: i16 = 64;
+    /// u64: length of the packet that the answer was given for.
+    pub(crate) const WIRE: i16 = 72;
+    /// Way out.
+    pub(crate) const INTERFACE: i16 = 80;
+    pub(crate) const NEIGHBOUR: i16 = 88;
+    /// LISP header.
+    pub(crate) const LISP: i16 = 112;
+    /// u64: the program's own.
+    pub(crate) const NOTE: i16 = 120;
+    pub(crate) const LENGTH: usize = 128;
 }
 
 /// Places in a processor's region of the `totals` array.
@@ -130,6 +152,10 @@ pub(super) struct Maps {
     pub(super) totals: Map,
     pub(super) totals_words: Words,
     pub(super) processors: u32,
+    /// u64: writes of the tables above, those of counters aside.
+    pub(super) generation: Map,
+    /// Flows of the site's and of the locators' side; none where programs interrupt each other.
+    flows: Option<[Map; 2]>,
 }
 
 impl Maps {
@@ -152,20 +178,42 @@ impl Maps {
             total::COUNT * processors,
         )?;
         let array = |name, value, entries| Map::new(MapKind::Array, name, 4, value, entries);
+        let generation = array("lisp_generation", 8, 1)?;
+        let writes = Arc::new(generation.words()?);
+        let counted = |map: io::Result<Map>| map.map(|map| map.counted_in(&writes));
+        let flows = |name| array(name, flow::LENGTH, FLOWS * processors);
+        let flows = if is_realtime() {
+            None
+        } else {
+            Some([flows("lisp_flows_out")?, flows("lisp_flows_in")?])
+        };
         Ok(Self {
-            settings: array("lisp_settings", settings::LENGTH, 1)?,
-            families: [PerFamily::new(4)?, PerFamily::new(16)?],
-            destinations: array("lisp_rlocs", destination::LENGTH, DESTINATIONS)?,
-            sets: array("lisp_sets", 4 * 256, SETS)?,
-            specific: Map::new(MapKind::LpmTrie, "lisp_specific", 4 + 16, 4, CACHE)?,
-            rlocs: Map::new(MapKind::Hash, "lisp_own", 16, 4, 1024)?,
-            virtuals: Map::new(MapKind::Hash, "lisp_veths", 4, 4, 4096)?,
+            settings: counted(array("lisp_settings", settings::LENGTH, 1))?,
+            families: [PerFamily::new(4, &writes)?, PerFamily::new(16, &writes)?],
+            destinations: counted(array("lisp_rlocs", destination::LENGTH, DESTINATIONS))?,
+            sets: counted(array("lisp_sets", 4 * 256, SETS))?,
+            specific: counted(Map::new(
+                MapKind::LpmTrie,
+                "lisp_specific",
+                4 + 16,
+                4,
+                CACHE,
+            ))?,
+            rlocs: counted(Map::new(MapKind::Hash, "lisp_own", 16, 4, 1024))?,
+            virtuals: counted(Map::new(MapKind::Hash, "lisp_veths", 4, 4, 4096))?,
             used_words: used.words()?,
             used,
             totals_words: totals.words()?,
             totals,
             processors,
+            generation,
+            flows,
         })
+    }
+
+    /// Flows of one side: 0 the site's, 1 the locators'.
+    pub(super) fn flows(&self, side: usize) -> Option<&Map> {
+        self.flows.as_ref().map(|flows| &flows[side])
     }
 
     pub(super) fn family(&self, address: IpAddr) -> &PerFamily {
@@ -174,9 +222,10 @@ impl Maps {
 }
 
 impl PerFamily {
-    fn new(address: usize) -> io::Result<Self> {
+    fn new(address: usize, writes: &Arc<Words>) -> io::Result<Self> {
         let trie = |name, key: usize, value, entries| {
             Map::new(MapKind::LpmTrie, name, 4 + key, value, entries)
+                .map(|map| map.counted_in(writes))
         };
         Ok(Self {
             sources: trie("lisp_sources", address, source::LENGTH, LOCALS)?,
@@ -185,6 +234,11 @@ impl PerFamily {
             site: trie("lisp_site", address, 4, LOCALS)?,
         })
     }
+}
+
+/// Whether the kernel is one of PREEMPT_RT.
+fn is_realtime() -> bool {
+    std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1")
 }
 
 /// Processors that there may ever be: highest number plus one.

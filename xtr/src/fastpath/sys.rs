@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::asm::Insn;
@@ -75,6 +76,8 @@ pub(super) struct Map {
     key: usize,
     value: usize,
     entries: u32,
+    /// Counts writes.
+    generation: Option<Arc<Words>>,
 }
 
 #[repr(C)]
@@ -128,7 +131,21 @@ impl Map {
             key,
             value,
             entries,
+            generation: None,
         })
+    }
+
+    /// Counts each later write in the first word of an array, once programs see it.
+    pub(super) fn counted_in(mut self, generation: &Arc<Words>) -> Self {
+        self.generation = Some(Arc::clone(generation));
+        self
+    }
+
+    /// After a write.
+    fn written(&self) {
+        if let Some(generation) = &self.generation {
+            generation.count_up();
+        }
     }
 
     /// As programs name it.
@@ -153,7 +170,9 @@ impl Map {
         assert_eq!(value.len(), self.value, "a value of this map");
         let mut element = self.element(key);
         element.value = value.as_ptr() as u64;
-        bpf(MAP_UPDATE, &mut element).map(drop)
+        bpf(MAP_UPDATE, &mut element)?;
+        self.written();
+        Ok(())
     }
 
     /// Takes a value out; it may be missing.
@@ -163,7 +182,11 @@ impl Map {
     pub(super) fn remove(&self, key: &[u8]) -> io::Result<()> {
         match bpf(MAP_DELETE, &mut self.element(key)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.map(drop),
+            Err(e) => Err(e),
+            Ok(_) => {
+                self.written();
+                Ok(())
+            }
         }
     }
 
@@ -178,7 +201,7 @@ impl Map {
             libc::mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ,
+                libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 self.fd.as_raw_fd(),
                 0,
@@ -198,7 +221,7 @@ pub(super) struct Words {
     length: usize,
 }
 
-// SAFETY: the mapping is read only, and through atomics.
+// SAFETY: the mapping is read and written through atomics alone.
 unsafe impl Send for Words {}
 // SAFETY: as above.
 unsafe impl Sync for Words {}
@@ -209,10 +232,20 @@ impl Words {
         if (index + 1) * 8 > self.length {
             return 0;
         }
-        // SAFETY: within the mapping, which is aligned to pages and lives as long as `self`; programs write these words
-        // whole, so an atomic load reads one of their values.
-        let word = unsafe { self.at.cast::<AtomicU64>().add(index).as_ref() };
-        word.load(Ordering::Relaxed)
+        self.word(index).load(Ordering::Relaxed)
+    }
+
+    /// Adds one to the first word, behind everything that this thread wrote before.
+    pub(super) fn count_up(&self) {
+        self.word(0).fetch_add(1, Ordering::Release);
+    }
+
+    /// A word before the end.
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!((index + 1) * 8 <= self.length, "a word of this array");
+        // SAFETY: within the mapping, which is aligned to pages and lives as long as `self`; programs read and write
+        // these words whole, as atomics do.
+        unsafe { self.at.cast::<AtomicU64>().add(index).as_ref() }
     }
 }
 

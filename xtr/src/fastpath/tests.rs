@@ -24,6 +24,7 @@ use crate::kernel::policy::PolicyRouting;
 use crate::kernel::site::SiteMonitor;
 use crate::kernel::tun::Tun;
 use crate::kernel::write_sysctl;
+use maps::{total, usage};
 use router::{Router, packet, run};
 
 const NEXT: i32 = -1;
@@ -116,9 +117,12 @@ fn the_kernel_path_encapsulates_as_the_tun_path() {
             ..Config::default()
         })
         .run(&packets, |packet| {
-            let (verdict, sent) = router.encap(&packet);
-            prop_assert_eq!(verdict, REDIRECT);
-            prop_assert_eq!(sent, router.expected(&packet));
+            // The second time as one of a flow whose way is known.
+            for _ in 0..2 {
+                let (verdict, sent) = router.encap(&packet);
+                prop_assert_eq!(verdict, REDIRECT);
+                prop_assert_eq!(sent, router.expected(&packet));
+            }
             Ok(())
         })
         .unwrap();
@@ -233,6 +237,79 @@ fn changes_of_an_entry_take_effect() {
     });
 }
 
+/// The way of a flow is found out once a tick of the kernel's coarse clock; other flows and longer packets are asked
+/// for by themselves.
+#[test]
+fn the_way_of_a_flow_is_known_after_its_first_packet() {
+    in_namespace(|| {
+        const PACKETS: u64 = 2000;
+        let router = plain_router();
+        let known = |place: u32| {
+            let maps = &router.state.publisher.maps;
+            let of = |p: u32| {
+                let at = (p * total::COUNT + place) as usize * usage::WORDS;
+                maps.totals_words.get(at + usage::KNOWN as usize / 8)
+            };
+            (0..maps.processors).map(of).sum::<u64>()
+        };
+        let out = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 100);
+        let inner = packet("10.2.0.9", "10.1.0.10", 17, (1, 2), (0, 64), 0, 100);
+        let back = data(false, 0, 64, [0; 8], &inner);
+        for _ in 0..PACKETS {
+            assert_eq!(router.encap(&out).0, REDIRECT);
+            assert_eq!(router.decap(&back).0, REDIRECT);
+        }
+        for place in [total::ENCAPSULATED, total::DECAPSULATED] {
+            assert!((1..PACKETS).contains(&known(place)), "{}", known(place));
+        }
+        // Each packet is another flow, or a longer one of the first.
+        let before = known(total::ENCAPSULATED);
+        for n in 0..200 {
+            let packet = packet("10.1.0.10", "10.2.0.9", 17, (n, 2), (0, 64), 0, 100);
+            assert_eq!(router.encap(&packet).0, REDIRECT);
+        }
+        for n in 101..300 {
+            let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, n);
+            assert_eq!(router.encap(&packet).0, REDIRECT);
+        }
+        // The first flow may be among the others, with a way that is still known.
+        assert!(known(total::ENCAPSULATED) - before <= 1);
+    });
+}
+
+/// Routes change without a word to the programs: they are asked again when the clock has ticked.
+#[test]
+fn changes_of_routes_take_effect_within_a_tick() {
+    in_namespace(|| {
+        let router = plain_router();
+        let out = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 100);
+        let inner = packet("10.2.0.9", "10.1.0.10", 17, (1, 2), (0, 64), 0, 100);
+        let back = data(false, 0, 64, [0; 8], &inner);
+        assert_eq!(router.encap(&out).0, REDIRECT);
+        assert_eq!(router.decap(&back).0, REDIRECT);
+        router.add_route("10.2.0.0/24");
+        router.remove_route("10.1.0.0/24");
+        wait_for_tick();
+        assert_eq!(router.encap(&out), (NEXT, out), "a route of its own");
+        assert_eq!(router.decap(&back).0, REDIRECT, "the default route");
+        router.remove_route("0.0.0.0/0");
+        wait_for_tick();
+        assert_eq!(router.decap(&back), (NEXT, back), "no route");
+    });
+}
+
+/// Returns when the kernel's coarse clock has gone on.
+fn wait_for_tick() {
+    let now = || {
+        let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+        nix::time::clock_gettime(clock).unwrap()
+    };
+    let before = now();
+    while now() == before {
+        std::hint::spin_loop();
+    }
+}
+
 /// Packets, octets and time of use come back, also over a replaced entry.
 #[test]
 fn uses_are_counted() {
@@ -309,6 +386,8 @@ fn the_kernel_path_decapsulates_as_the_tun_path() {
                     [0x08, 0, 0, 0, 0, 0, iid, 0]
                 };
                 let arriving = data(v6, tos[1], ttl.1, lisp, &inner);
+                router.decap(&arriving);
+                // As one of a flow whose way is known.
                 let (verdict, leaving) = router.decap(&arriving);
                 let Some(tos) = decapsulated_tos(edition, tos[1], tos[0]) else {
                     prop_assert_eq!((verdict, leaving), (NEXT, arriving));

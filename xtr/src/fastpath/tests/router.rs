@@ -7,7 +7,7 @@ use super::*;
 pub(super) struct Router {
     pub(super) forwarding: Arc<Forwarding>,
     pub(super) state: State,
-    _devices: [Tun; 2],
+    devices: [Tun; 2],
     _routing: PolicyRouting,
 }
 
@@ -29,7 +29,12 @@ impl Router {
             "10.66.0.0/24",
             "fd66::/64",
         ] {
-            add_route(&mut netlink, route, core.index);
+            netlink
+                .request(
+                    RouteNetlinkMessage::NewRoute(route_to(route, core.index)),
+                    NLM_F_CREATE,
+                )
+                .unwrap();
         }
         let forwarding = Arc::new(Forwarding::new(policy));
         let mut routing = PolicyRouting::new(tunnel.index, 4341, 4341).unwrap();
@@ -71,7 +76,7 @@ impl Router {
                 yields: false,
                 broken: false,
             },
-            _devices: [tunnel, core],
+            devices: [tunnel, core],
             _routing: routing,
         }
     }
@@ -107,6 +112,23 @@ impl Router {
         let prefix = eids(iid, prefix);
         self.forwarding.insert(prefix, decision, version);
         self.state.publisher.entry(&prefix).unwrap();
+    }
+
+    /// A route toward the core.
+    pub(super) fn add_route(&self, prefix: &str) {
+        let route = route_to(prefix, self.devices[1].index);
+        let request = RouteNetlinkMessage::NewRoute(route);
+        Netlink::open()
+            .unwrap()
+            .request(request, NLM_F_CREATE)
+            .unwrap();
+    }
+
+    /// Takes such a route away.
+    pub(super) fn remove_route(&self, prefix: &str) {
+        let route = route_to(prefix, self.devices[1].index);
+        let request = RouteNetlinkMessage::DelRoute(route);
+        Netlink::open().unwrap().request(request, 0).unwrap();
     }
 
     pub(super) fn encap(&self, packet: &[u8]) -> (i32, Vec<u8>) {
@@ -165,7 +187,7 @@ fn up(netlink: &mut Netlink, index: u32) {
         .unwrap();
 }
 
-fn add_route(netlink: &mut Netlink, prefix: &str, interface: u32) {
+fn route_to(prefix: &str, interface: u32) -> RouteMessage {
     let prefix: ipnet::IpNet = prefix.parse().unwrap();
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
@@ -187,9 +209,7 @@ fn add_route(netlink: &mut Netlink, prefix: &str, interface: u32) {
         }),
         RouteAttribute::Oif(interface),
     ];
-    netlink
-        .request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE)
-        .unwrap();
+    message
 }
 
 /// Runs a program on an IP packet; what comes out, from the IP header on.
