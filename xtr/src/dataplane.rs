@@ -84,13 +84,13 @@ pub enum Offload {
 #[serde(rename_all = "kebab-case")]
 pub enum DataPath {
     /// The daemon, through its TUN device.
-    #[default]
     Tun,
     /// eBPF programs in the kernel, for all packets that need nothing else; the daemon for the others. No start without
     /// them.
     Kernel,
     /// As `kernel` where the kernel lets it be, and while the box has no tables of netfilter, which packets would pass
     /// by; otherwise as `tun`.
+    #[default]
     Auto,
 }
 
@@ -687,6 +687,7 @@ fn start_fast(
         locator_mtu: usize::from(config.locator_mtu),
         rlocs: config.rlocs.clone(),
         ports: pool.ports(),
+        joins: config.offload == Offload::Auto,
         site,
         yields_to_netfilter: config.path == DataPath::Auto,
     };

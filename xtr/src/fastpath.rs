@@ -9,6 +9,7 @@
 //! with CAP_BPF (or CAP_SYS_ADMIN) and CAP_NET_ADMIN in the first user namespace. They vanish with the process.
 
 mod asm;
+mod bursts;
 mod code;
 mod decap;
 mod encap;
@@ -34,6 +35,7 @@ use crate::kernel::netfilter::Netfilter;
 use crate::kernel::site::SiteView;
 use links::Links;
 use maps::Maps;
+use rules::Constants;
 use sys::Program;
 use tables::Publisher;
 
@@ -48,6 +50,8 @@ pub(crate) struct Surroundings {
     pub(crate) rlocs: Vec<IpAddr>,
     /// Outer source ports of IPv4 and IPv6, in the order in which flows choose among them.
     pub(crate) ports: [Vec<u16>; 2],
+    /// The daemon joins packets of a flow.
+    pub(crate) joins: bool,
     /// Routes of the site.
     pub(crate) site: SiteView,
     /// Leave all packets to the daemon as long as the box has tables of netfilter.
@@ -111,14 +115,19 @@ impl FastPath {
             locator_mtu,
             rlocs,
             ports,
+            joins,
             site,
             yields_to_netfilter,
         } = surroundings;
         let netfilter = yields_to_netfilter
             .then(Netfilter::listen)
             .and_then(Result::ok);
-        let mut publisher =
-            Publisher::new(maps, Arc::clone(&forwarding), tunnel, locator_mtu, ports);
+        let constants = Constants {
+            tunnel,
+            ports,
+            joined: if joins { bursts::MANY } else { 0 },
+        };
+        let mut publisher = Publisher::new(maps, Arc::clone(&forwarding), locator_mtu, constants);
         publisher.rlocs(&rlocs)?;
         publisher.policy()?;
         publisher.routes(&site.current())?;

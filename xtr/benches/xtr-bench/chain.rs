@@ -14,8 +14,8 @@ pub(crate) enum Design {
     Ours {
         /// Microseconds.
         spin: u64,
-        /// By the kernel path.
-        kernel: bool,
+        /// Through the TUN device, also where the kernel path can be taken.
+        tun: bool,
     },
 }
 
@@ -24,6 +24,7 @@ pub(crate) enum Design {
 pub(crate) struct Chain {
     prefix: String,
     forwarders: Vec<Child>,
+    path: String,
 }
 
 const NODES: [&str; 5] = ["h1", "x1", "c", "x2", "h2"];
@@ -35,12 +36,13 @@ impl Chain {
         let mut chain = Self {
             prefix: format!("xtrb{}-{name}", std::process::id()),
             forwarders: Vec::new(),
+            path: String::new(),
         };
         chain.build()?;
         match design {
             Design::Plain => chain.plain()?,
             Design::Vxlan => chain.vxlan()?,
-            Design::Ours { spin, kernel } => chain.ours(spin, kernel)?,
+            Design::Ours { spin, tun } => chain.ours(spin, tun)?,
         }
         if wire {
             for router in ["x1", "x2"] {
@@ -58,6 +60,11 @@ impl Chain {
     /// Process ids of our routers.
     pub(crate) fn routers(&self) -> Vec<u32> {
         self.forwarders.iter().map(Child::id).collect()
+    }
+
+    /// Which path plain packets take through our routers: `kernel` or `tun`.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     fn exec(&self, node: &str, command: &str) -> Result<(), String> {
@@ -168,7 +175,7 @@ impl Chain {
         Ok(())
     }
 
-    fn ours(&mut self, spin: u64, kernel: bool) -> Result<(), String> {
+    fn ours(&mut self, spin: u64, tun: bool) -> Result<(), String> {
         let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
         for (node, own, other, locals, remotes) in [
             (
@@ -191,8 +198,8 @@ impl Chain {
                 .args(["netns", "exec", &self.namespace(node)])
                 .arg(&program)
                 .args(["forward", "--quiet", "--spin", &spin.to_string()]);
-            if kernel {
-                command.arg("--kernel");
+            if tun {
+                command.arg("--tun");
             }
             for n in 0..2 {
                 command.args(["--rloc", own[n], "--local", locals[n]]);
@@ -211,9 +218,10 @@ impl Chain {
                     .read_line(&mut line)
                     .map_err(|e| format!("our router's notice: {e}"))?;
             }
-            if line.trim() != "ready" {
-                return Err("our router did not start: its message is above".to_owned());
-            }
+            self.path = match line.trim().strip_prefix("ready: ") {
+                Some(path) => path.to_owned(),
+                None => return Err("our router did not start: its message is above".to_owned()),
+            };
         }
         Ok(())
     }

@@ -31,9 +31,9 @@ pub(crate) struct Forward {
     /// Look this many microseconds for the next packet before sleeping.
     #[arg(long, default_value_t = 0)]
     spin: u64,
-    /// By the kernel path where it can be; otherwise every packet through the TUN device.
+    /// Every packet through the TUN device, also where the kernel path can be taken.
     #[arg(long)]
-    kernel: bool,
+    tun: bool,
     /// TUN queues and pairs of packet threads.
     #[arg(long, default_value_t = 1)]
     queues: u8,
@@ -53,10 +53,10 @@ impl Forward {
     pub(crate) fn run(self) -> Result<(), String> {
         let forwarding = Arc::new(Forwarding::new(Policy::default()));
         let config = DataPlaneConfig {
-            path: if self.kernel {
-                DataPath::Auto
-            } else {
+            path: if self.tun {
                 DataPath::Tun
+            } else {
+                DataPath::Auto
             },
             rlocs: self.rlocs.clone(),
             offload: if self.no_offload {
@@ -81,7 +81,14 @@ impl Forward {
                 .install(prefix, decision, None)
                 .map_err(|e| e.to_string())?;
         }
-        println!("ready");
+        println!(
+            "ready: {}",
+            if plane.is_in_kernel() {
+                "kernel"
+            } else {
+                "tun"
+            }
+        );
         if self.end {
             return Ok(());
         }

@@ -39,6 +39,7 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     flow_hash(code, family, header);
     code.segments(family, header);
     code.note_place_and_time();
+    code.leave_bursts(maps, family, header);
 
     let (unknown, chosen) = (code.label(), code.label());
     describe_flow(code, maps, family, header);

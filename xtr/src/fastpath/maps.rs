@@ -14,6 +14,8 @@ pub(super) const DESTINATIONS: u32 = 8_192;
 pub(super) const SETS: u32 = 256;
 /// Flows of each program and processor whose way is kept.
 pub(super) const FLOWS: u32 = 1024;
+/// Places for flows of small datagrams.
+pub(super) const BURSTS: u32 = 4096;
 /// Source ports of one family.
 pub(super) const PORTS: usize = 1024;
 /// Entries of each family and Instance ID together.
@@ -41,9 +43,11 @@ pub(super) mod settings {
     pub(crate) const ROUTES_V6: i16 = 36;
     /// u32: source ports of IPv4, of IPv6.
     pub(crate) const PORT_COUNTS: [i16; 2] = [28, 32];
+    /// u32: packets in quick succession from which on the daemon joins a flow's; 0: never.
+    pub(crate) const JOINED: i16 = 40;
     /// u16 each, in network order.
-    pub(crate) const PORTS: [i16; 2] = [40, 40 + 2 * super::PORTS as i16];
-    pub(crate) const LENGTH: usize = 40 + 4 * super::PORTS;
+    pub(crate) const PORTS: [i16; 2] = [48, 48 + 2 * super::PORTS as i16];
+    pub(crate) const LENGTH: usize = 48 + 4 * super::PORTS;
     /// Among the bits of ECN: the packet is the daemon's.
     pub(crate) const ECN_DAEMON: u8 = 8;
 }
@@ -112,6 +116,19 @@ pub(super) mod flow {
     pub(crate) const LENGTH: usize = 128;
 }
 
+/// Values of the `bursts` array, for all processors (see `bursts`). Two that write at the same time may lose a count.
+pub(super) mod burst {
+    /// u64: hash of the flow.
+    pub(crate) const FLOW: i16 = 0;
+    /// u64: coarse clock at the first packet that is counted.
+    pub(crate) const SINCE: i16 = 8;
+    /// u64
+    pub(crate) const PACKETS: i16 = 16;
+    /// u64: the daemon has the flow until then.
+    pub(crate) const UNTIL: i16 = 24;
+    pub(crate) const LENGTH: usize = 32;
+}
+
 /// Places in a processor's region of the `totals` array.
 pub(super) mod total {
     pub(crate) const ENCAPSULATED: u32 = 0;
@@ -156,6 +173,8 @@ pub(super) struct Maps {
     pub(super) generation: Map,
     /// Flows of the site's and of the locators' side; none where programs interrupt each other.
     flows: Option<[Map; 2]>,
+    /// Flows of small datagrams.
+    pub(super) bursts: Map,
 }
 
 impl Maps {
@@ -208,6 +227,7 @@ impl Maps {
             processors,
             generation,
             flows,
+            bursts: array("lisp_bursts", burst::LENGTH, BURSTS)?,
         })
     }
 

@@ -4,8 +4,19 @@ use super::maps::{Ports, put, settings};
 use crate::dataplane::decapsulated_tos;
 use crate::forwarding::{Edition, Policy};
 
+/// What stays as it was at the start.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Constants {
+    /// Index of the TUN device.
+    pub(super) tunnel: u32,
+    /// Source ports.
+    pub(super) ports: Ports,
+    /// Packets in quick succession from which on the daemon joins a flow's; 0: never.
+    pub(super) joined: u32,
+}
+
 /// The value of the `settings` map.
-pub(super) fn settings_value(policy: &Policy, tunnel: u32, ports: &Ports) -> Vec<u8> {
+pub(super) fn settings_value(policy: &Policy, constants: &Constants) -> Vec<u8> {
     let mut value = vec![0; settings::LENGTH];
     // Address translation happens in the kernel on the way that programs avoid.
     let free = policy.translated.is_empty();
@@ -17,7 +28,8 @@ pub(super) fn settings_value(policy: &Policy, tunnel: u32, ports: &Ports) -> Vec
     for (at, number) in [
         (settings::ENCAPSULATE, u32::from(encapsulate)),
         (settings::DECAPSULATE, u32::from(free)),
-        (settings::TUNNEL, tunnel),
+        (settings::TUNNEL, constants.tunnel),
+        (settings::JOINED, constants.joined),
         (settings::TRACEROUTES, u32::from(traceroutes)),
         (settings::FOREIGN_FLAGS, foreign_flags),
     ] {
@@ -28,7 +40,7 @@ pub(super) fn settings_value(policy: &Policy, tunnel: u32, ports: &Ports) -> Vec
         settings::ECN,
         &ecn_table(policy.edition).to_ne_bytes(),
     );
-    for (family, ports) in ports.iter().enumerate() {
+    for (family, ports) in constants.ports.iter().enumerate() {
         let count = ports.len() as u32;
         put(
             &mut value,
@@ -81,7 +93,7 @@ mod tests {
     #[test]
     fn what_needs_the_daemon_is_left_to_it() {
         let served = |policy: Policy| {
-            let value = settings_value(&policy, 7, &Ports::default());
+            let value = settings_value(&policy, &Constants::default());
             [settings::ENCAPSULATE, settings::DECAPSULATE]
                 .map(|at| value[at as usize..at as usize + 4].iter().any(|b| *b != 0))
         };

@@ -12,10 +12,10 @@ use lisp::wire::DataHeader;
 use lisp::wire::data::DATA_HEADER_LEN;
 
 use super::maps::{
-    DESTINATIONS, Maps, Ports, SETS, destination, entry, instance_key, octets, prefix_key, put,
-    settings, source, total, usage,
+    DESTINATIONS, Maps, SETS, destination, entry, instance_key, octets, prefix_key, put, settings,
+    source, total, usage,
 };
-use super::rules::settings_value;
+use super::rules::{Constants, settings_value};
 use super::slots::Slots;
 use super::sys::{Map, Words};
 use crate::dataplane::inner_limit;
@@ -46,9 +46,8 @@ struct Published {
 pub(super) struct Publisher {
     pub(super) maps: Maps,
     forwarding: Arc<Forwarding>,
-    tunnel: u32,
     locator_mtu: usize,
-    ports: Ports,
+    constants: Constants,
     entries: HashMap<EidPrefix, Published>,
     slots: Slots,
     sets: Slots,
@@ -68,16 +67,14 @@ impl Publisher {
     pub(super) fn new(
         maps: Maps,
         forwarding: Arc<Forwarding>,
-        tunnel: u32,
         locator_mtu: usize,
-        ports: Ports,
+        constants: Constants,
     ) -> Self {
         Self {
             maps,
             forwarding,
-            tunnel,
             locator_mtu,
-            ports,
+            constants,
             entries: HashMap::new(),
             slots: Slots::new(DESTINATIONS),
             sets: Slots::new(SETS),
@@ -100,7 +97,7 @@ impl Publisher {
     /// Rules that hold for every packet.
     pub(super) fn policy(&self) -> io::Result<()> {
         let policy = self.forwarding.policy();
-        let mut value = settings_value(&policy, self.tunnel, &self.ports);
+        let mut value = settings_value(&policy, &self.constants);
         put(
             &mut value,
             settings::ROUTES_V6,

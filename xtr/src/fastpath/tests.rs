@@ -4,6 +4,7 @@
 mod router;
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::{
@@ -274,6 +275,50 @@ fn the_way_of_a_flow_is_known_after_its_first_packet() {
         }
         // The first flow may be among the others, with a way that is still known.
         assert!(known(total::ENCAPSULATED) - before <= 1);
+    });
+}
+
+/// Small datagrams in quick succession are the daemon's, and stay it; other flows go on.
+#[test]
+fn bursts_of_small_datagrams_are_left_to_the_daemon() {
+    in_namespace(|| {
+        const QUIET: std::time::Duration = std::time::Duration::from_nanos(bursts::QUIET as u64);
+        let mut router = Router::joining(Policy::default(), 3);
+        router.map(0, "10.2.0.0/16", &[("192.0.2.9", 100)]);
+        let flow = |protocol, port, payload| {
+            packet(
+                "10.1.0.10",
+                "10.2.0.9",
+                protocol,
+                (port, 2),
+                (0, 64),
+                0,
+                payload,
+            )
+        };
+        let small = flow(17, 1, 64);
+        let burst = (0..100_000)
+            .map(|_| router.encap(&small).0)
+            .position(|verdict| verdict == NEXT)
+            .unwrap();
+        assert!(burst >= 2, "the first ones leave at once");
+        let mut last = Instant::now();
+        for n in 0..100u16 {
+            // Also a longer one of the flow: it must not overtake.
+            let verdict = router.encap(&flow(17, 1, 64 + usize::from(n) * 10)).0;
+            // A test that was stopped for so long learns nothing.
+            if last.elapsed() < QUIET / 2 {
+                assert_eq!(verdict, NEXT, "{n} behind the burst");
+            }
+            last = Instant::now();
+            for other in [flow(6, 1, 64), flow(17, 7, 600), flow(17, 100 + n, 64)] {
+                assert_eq!(router.encap(&other).0, REDIRECT);
+            }
+        }
+        while last.elapsed() < QUIET * 2 {
+            std::hint::spin_loop();
+        }
+        assert_eq!(router.encap(&small).0, REDIRECT, "after a pause");
     });
 }
 

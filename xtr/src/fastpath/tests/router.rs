@@ -13,6 +13,11 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) fn new(policy: Policy) -> Self {
+        Self::joining(policy, 0)
+    }
+
+    /// With a daemon that joins flows of so many packets in quick succession.
+    pub(super) fn joining(policy: Policy, joined: u32) -> Self {
         let node = std::path::Path::new("/dev/net/tun");
         let tunnel = Tun::create("lisp0", node, 1).unwrap();
         let core = Tun::create("core0", node, 1).unwrap();
@@ -52,9 +57,12 @@ impl Router {
         let mut publisher = Publisher::new(
             maps,
             Arc::clone(&forwarding),
-            tunnel.index,
             1500,
-            [PORTS.to_vec(), PORTS.to_vec()],
+            Constants {
+                tunnel: tunnel.index,
+                ports: [PORTS.to_vec(), PORTS.to_vec()],
+                joined,
+            },
         );
         publisher
             .rlocs(&[ip("192.0.2.2"), ip("2001:db8::2")])
