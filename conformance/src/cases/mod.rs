@@ -2,6 +2,7 @@
 
 mod common;
 mod etr;
+mod fences;
 mod interworking;
 mod itr;
 mod mr;

@@ -10,6 +10,7 @@ use lisp::wire::{ControlMessage, DataHeader, EidQuery, Locator, MapRecord, MapRe
 use lisp::{CONTROL_PORT, EidPrefix};
 
 use crate::cases::common::{notify, record, reply, request, udp};
+use crate::cases::fences::special_leaves;
 use crate::decode::{Ip, Lisp};
 use crate::drive::{Drive, Echo, Peer, Stop};
 use crate::sabotage::{Frame, Sabotage, Tamper};
@@ -128,6 +129,13 @@ impl Net {
         drive.wait_for(since, &what, within, |packet| {
             left(packet) == Some(sequence)
         })
+    }
+
+    /// A fence for what the site sends: as [`say`](Net::say), and a special packet behind it
+    /// ([`fences`](crate::cases::fences)).
+    pub(crate) fn say_last(&self, drive: &Drive, to: IpAddr, sequence: u16) -> Result<(), Stop> {
+        self.say(drive, to, sequence)?;
+        special_leaves(drive, &self.site, (HOST, to), XTR)
     }
 
     /// As [`say`](Net::say), without waiting.

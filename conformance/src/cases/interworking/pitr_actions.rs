@@ -8,6 +8,7 @@ use crate::case::Case;
 use crate::cases::common::{
     edit_incoming, ip, locator, lose_outgoing, mapping_system, negative, record, seconds,
 };
+use crate::cases::fences::special_leaves;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
@@ -88,6 +89,8 @@ fn drive_negative(drive: &mut Drive<'_>) -> Result<(), Stop> {
         }
         vec![record("10.1.0.0/24", vec![locator(SITE, 1, 100)])]
     })?;
+    // A peer, so that nothing answers there that ports are closed.
+    let _site = drive.peer("xtr-a")?;
     drive.start("pxtr")?;
     let legacy = drive.peer("legacy")?;
     for (nth, destination) in (0u16..).zip([NOBODY, FORBIDDEN, HOST_A]) {
@@ -107,7 +110,8 @@ fn drive_negative(drive: &mut Drive<'_>) -> Result<(), Stop> {
     drive.wait_for(0, "the last packet encapsulated", seconds(5), |packet| {
         packet.sender() == Some("pxtr") && Ping::Request(22).is_tunnelled(packet)
     })?;
-    Ok(())
+    let ends = (legacy.address(), ip(HOST_A));
+    special_leaves(drive, &legacy, ends, "pxtr")
 }
 
 fn judge_negative(trace: &Trace, findings: &mut Findings) {

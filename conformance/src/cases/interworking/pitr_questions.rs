@@ -12,6 +12,7 @@ use crate::cases::common::{
     incoming, ip, locator, lose_outgoing, mapping_system, negative, outgoing, record, reply,
     seconds,
 };
+use crate::cases::fences::special_leaves;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
@@ -246,7 +247,8 @@ fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
     drive.wait_for(known, "the fence encapsulated", seconds(5), |packet| {
         packet.sender() == Some("pxtr") && Ping::Request(600).is_tunnelled(packet)
     })?;
-    Ok(())
+    let ends = (legacy.address(), ip(HOST_A2));
+    special_leaves(drive, &legacy, ends, "pxtr")
 }
 
 fn is_tunnelled(packet: &Seen) -> bool {

@@ -10,6 +10,7 @@ use lisp::wire::{ControlMessage, Locator, MapRecord, MapReply};
 use lisp::{DATA_PORT, EidPrefix};
 
 use crate::cases::common::{locator, mapping_system_with, record};
+use crate::cases::fences::special_leaves;
 use crate::decode::Ip;
 use crate::drive::{Drive, Peer, Stop};
 use crate::sabotage::{Frame, Sabotage, Tamper};
@@ -182,7 +183,8 @@ impl Net {
         Ok(self.site.send(packet)?)
     }
 
-    /// Sends a packet whose way is known and waits for it: whatever was sent before it has left the ITR by then.
+    /// Sends packets whose way is known, one of each kind ([`fences`](crate::cases::fences)), and waits for them: whatever
+    /// was sent before them has left the ITR by then.
     pub(super) fn fence(&self, drive: &Drive<'_>) -> Result<(), Stop> {
         let port = FIRST_PORT + drive.random() as u16 % PORTS;
         let begin = drive.now_ns();
@@ -198,7 +200,7 @@ impl Net {
                     })
             },
         )?;
-        Ok(())
+        special_leaves(drive, &self.site, (HOST, eid(FENCE, 1)), ITR)
     }
 
     /// Sends packets in bursts that no queue on the way loses: after each, the fence.

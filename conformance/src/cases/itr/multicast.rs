@@ -211,8 +211,7 @@ inventory::submit! {
             let since = drive.mark(BEGIN);
             net.site.send(&report(REMOTE_HOST, GROUP))?;
             drive.wait_for(since, "the host's membership report", SOON, is_report)?;
-            net.say(drive, REMOTE_HOST, AFTER_REPORT)?;
-            Ok(())
+            net.say_last(drive, REMOTE_HOST, AFTER_REPORT)
         },
         judges: &[no_join],
         sabotages: &[

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 use crate::cases::common::{ip, lose_outgoing, seconds};
+use crate::cases::fences::Special;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
@@ -142,11 +143,20 @@ fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
     for sequence in 1..=WARM {
         host.send(&echo(100 + sequence))?;
     }
+    // The fence: packets that are alike may take different ways while a mapping is new, so one of each kind.
+    let special = Special::new(drive);
+    host.send(&special.packet(host.address(), ip(HOST_B)))?;
     drive.wait_for(
         warm,
         "the last warm packet at host-b",
         seconds(5),
         |packet| packet.receiver() == Some("host-b") && sequence_of(packet) == Some(100 + WARM),
+    )?;
+    drive.wait_for(
+        warm,
+        "the packet of an unknown protocol at host-b",
+        seconds(5),
+        |packet| packet.receiver() == Some("host-b") && special.is_plain(packet),
     )?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use lisp::wire::ControlMessage;
 
 use crate::case::Case;
 use crate::cases::common::{ip, seconds};
+use crate::cases::fences::special_leaves;
 use crate::catalogue::Req;
 use crate::decode::{Ip, Udp};
 use crate::drive::{Drive, Peer, Stop};
@@ -206,7 +207,9 @@ fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
             for packet in burst {
                 host.send(packet)?;
             }
+            // A fence behind each burst; packets that are alike may take different ways when a way has just changed.
             follow(drive, &host, PREFERRED, (drive.random() % 20_000) as u16)?;
+            special_leaves(drive, &host, (host.address(), ip(PREFERRED)), ITR)?;
         }
     }
     Ok(())

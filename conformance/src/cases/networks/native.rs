@@ -4,6 +4,7 @@ use lisp::wire::{Action, ControlMessage};
 
 use crate::case::Case;
 use crate::cases::common::{incoming, ip, lose_outgoing, outgoing, seconds};
+use crate::cases::fences::special_leaves;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::finding::Findings;
@@ -232,7 +233,7 @@ fn foreign(drive: &mut Drive<'_>) -> Result<(), Stop> {
     let begin = drive.mark("packets from a foreign source");
     host.send(&Echo::new(ip(STRANGER), ip(HOST_B), 71).request())?;
     host.send(&Echo::new(ip(STRANGER), ip(LEGACY), 72).request())?;
-    // The fence: packets of the site after them, one to each destination.
+    // The fence: packets of the site after them, to the known destination one of each kind.
     drive.wait_for(
         begin,
         "the foreign packet at the legacy host",
@@ -243,7 +244,7 @@ fn foreign(drive: &mut Drive<'_>) -> Result<(), Stop> {
     drive.wait_for(begin, "the site's packet at host-b", seconds(5), |packet| {
         packet.receiver() == Some("host-b") && echo(packet) == Some(73)
     })?;
-    Ok(())
+    special_leaves(drive, &host, (host.address(), ip(HOST_B)), "xtr-a")
 }
 
 fn not_encapsulated(trace: &Trace, findings: &mut Findings) {
