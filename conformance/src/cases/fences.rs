@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use lisp::ip::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpHeader};
+use lisp::ip::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpHeader, UdpDatagram};
 
 use crate::cases::common::seconds;
 use crate::decode::Ip;
@@ -70,4 +70,51 @@ pub(crate) fn special_leaves(
         packet.sender() == Some(router) && special.is_tunnelled(packet)
     })?;
     Ok(())
+}
+
+/// The number of a fence's special packet, where the plain one has this number.
+pub(crate) const fn special(number: u16) -> u16 {
+    number + 20_000
+}
+
+/// Makes a data packet with a zero UDP checksum one that is special to the router that decapsulates it: with a right
+/// checksum, which it has to accept (RFC 6830 5.3) and which somebody has to verify.
+pub(crate) fn with_checksum(packet: &[u8]) -> Vec<u8> {
+    let Ok(parsed) = lisp::ip::IpPacket::parse(packet) else {
+        return packet.to_vec();
+    };
+    let Ok(datagram) = UdpDatagram::parse(&parsed) else {
+        return packet.to_vec();
+    };
+    let (from, to) = (parsed.header.source(), parsed.header.destination());
+    let datagram = UdpDatagram {
+        zero_checksum: false,
+        ..datagram
+    };
+    parsed.header.emit(&datagram.emit(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use lisp::wire::DataHeader;
+
+    use super::*;
+    use crate::cases::common::ip;
+    use crate::drive::{Echo, data_packet};
+
+    #[test]
+    fn both_kinds_differ_in_nothing_but_the_checksum() {
+        for (from, to) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
+            let (from, to) = (ip(from), ip(to));
+            let inner = Echo::new(from, to, 1).reply();
+            let plain = data_packet((from, 61_001), to, &DataHeader::default(), &inner, 64);
+            let special = with_checksum(&plain);
+            let at = if from.is_ipv4() { 26 } else { 46 };
+            let udp = crate::decode::ip(&special).and_then(|ip| ip.udp().cloned());
+            assert!(udp.is_some_and(|udp| udp.checksum != 0 && udp.checksum_ok));
+            let mut unsummed = special;
+            unsummed[at..at + 2].fill(0);
+            assert_eq!(unsummed, plain);
+        }
+    }
 }

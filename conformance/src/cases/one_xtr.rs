@@ -10,9 +10,9 @@ use lisp::wire::{ControlMessage, DataHeader, EidQuery, Locator, MapRecord, MapRe
 use lisp::{CONTROL_PORT, EidPrefix};
 
 use crate::cases::common::{notify, record, reply, request, udp};
-use crate::cases::fences::special_leaves;
+use crate::cases::fences::{special, special_leaves, with_checksum};
 use crate::decode::{Ip, Lisp};
-use crate::drive::{Drive, Echo, Peer, Stop};
+use crate::drive::{Drive, Echo, Peer, Stop, data_packet};
 use crate::sabotage::{Frame, Sabotage, Tamper};
 use crate::trace::{Seen, Trace};
 
@@ -158,6 +158,28 @@ impl Net {
         drive.wait_for(since, &what, SOON, |packet| {
             delivered(packet) == Some(sequence)
         })
+    }
+
+    /// A fence for what arrives in tunnels: as [`hear`](Net::hear), with nothing claimed in the header, and a special packet
+    /// with the number [`special`] behind it.
+    pub(crate) fn hear_last(
+        &self,
+        drive: &Drive,
+        from: (&Peer, IpAddr),
+        sequence: u16,
+    ) -> Result<(), Stop> {
+        let header = DataHeader::default();
+        self.hear(drive, from, &header, sequence)?;
+        let since = drive.now_ns();
+        let sequence = special(sequence);
+        let inner = Echo::new(REMOTE_HOST, HOST, sequence).reply();
+        let outer = data_packet((from.1, DATA_FROM), RLOC, &header, &inner, 64);
+        from.0.send(&with_checksum(&outer))?;
+        let what = format!("data packet {sequence}, with a UDP checksum, at the site");
+        drive.wait_for(since, &what, SOON, |packet| {
+            delivered(packet) == Some(sequence)
+        })?;
+        Ok(())
     }
 
     /// A remote EID's echo reply in a tunnel, without waiting. `from` is the peer that sends it, and the outer source.

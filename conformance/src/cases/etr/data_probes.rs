@@ -12,7 +12,9 @@ use lisp::wire::{ControlMessage, DataHeader};
 
 use super::common::*;
 use super::headers::spoils;
-use super::packets::{Outer, came_out, delivered, echo, inner_of, tunnelled, wait_delivered};
+use super::packets::{
+    Outer, came_out, delivered, echo, fence, fenced, inner_of, tunnelled, wait_delivered,
+};
 use crate::case::Case;
 use crate::catalogue::Req;
 use crate::drive::{Drive, Peer, Stop, data_packet};
@@ -159,12 +161,10 @@ fn probes(drive: &mut Drive) -> Result<(), Stop> {
             packet.sender() == Some(ETR) && is_reply(packet, nonce)
         })?;
     }
-    net.itr.send(&tunnelled(
-        Outer::to(RLOC),
-        &DataHeader::default(),
-        &echo(HOST, FENCE),
-    ))?;
-    wait_delivered(drive, FENCE)
+    fence(drive, &net, (RLOC, HOST), &DataHeader::default(), FENCE)?;
+    // What came to an EID may take a way of its own.
+    wait_delivered(drive, TO_HOST)?;
+    wait_delivered(drive, TO_HOST_6)
 }
 
 /// A Map-Reply with these low 24 bits of its nonce (ambiguities B6).
@@ -262,8 +262,8 @@ fn discarded(trace: &Trace, findings: &mut Findings) {
         ),
         (Some(_), None) => {}
     }
-    if delivered(trace, FENCE).is_none() {
-        findings.unseen(PROBE, "the last packet at the host");
+    if fenced(trace, FENCE).is_none() {
+        findings.unseen(PROBE, "the last packets at the host");
     }
 }
 

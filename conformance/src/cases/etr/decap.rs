@@ -6,7 +6,9 @@ use harness::inline::{PacketFate, Way};
 use lisp::wire::DataHeader;
 
 use super::common::*;
-use super::packets::{Outer, came_out, delivered, echo, inner_of, tunnelled, wait_delivered};
+use super::packets::{
+    Outer, came_out, delivered, echo, fence, fenced, inner_of, tunnelled, wait_delivered,
+};
 use crate::case::Case;
 use crate::cases::common::ip;
 use crate::catalogue::Req;
@@ -172,12 +174,7 @@ fn send_mixes(drive: &mut Drive) -> Result<(), Stop> {
     let mut bad = with_checksum(RLOC, HOST, BAD_CHECKSUM, &[]);
     bad[26] ^= 0x55;
     net.itr.send(&bad)?;
-    net.itr.send(&tunnelled(
-        Outer::to(RLOC),
-        &DataHeader::default(),
-        &echo(HOST, FENCE),
-    ))?;
-    wait_delivered(drive, FENCE)
+    fence(drive, &net, (RLOC, HOST), &DataHeader::default(), FENCE)
 }
 
 /// A data packet with a computed UDP checksum, and octets behind the inner packet.
@@ -274,8 +271,7 @@ inventory::submit! {
                 net.itr.send(&tunnelled(Outer::to(outer), &DataHeader::default(), &echo(inner, sequence)))?;
             }
             for (sequence, outer, inner) in [(AFTER, RLOC, HOST), (AFTER_6, RLOC6, HOST6)] {
-                net.itr.send(&tunnelled(Outer::to(outer), &DataHeader::default(), &echo(inner, sequence)))?;
-                wait_delivered(drive, sequence)?;
+                fence(drive, &net, (outer, inner), &DataHeader::default(), sequence)?;
             }
             Ok(())
         },
@@ -323,7 +319,7 @@ fn nothing_foreign(trace: &Trace, findings: &mut Findings) {
             findings.unseen(LOCAL_ONLY, format!("a data packet for {inner}"));
             continue;
         };
-        let fence = delivered(trace, if outer.is_ipv4() { AFTER } else { AFTER_6 });
+        let fence = fenced(trace, if outer.is_ipv4() { AFTER } else { AFTER_6 });
         match (came_out(trace, sequence), fence) {
             (Some(out), _) => {
                 findings.broken(LOCAL_ONLY, [sent, out], "nothing forwarded", out.summary())
@@ -364,9 +360,12 @@ inventory::submit! {
         drive: |drive| {
             let net = Net::registered(drive)?;
             for (sequence, header) in instances() {
+                if sequence == IN_7_AGAIN {
+                    return fence(drive, &net, (RLOC, HOST), &header, sequence);
+                }
                 net.itr.send(&tunnelled(Outer::to(RLOC), &header, &echo(HOST, sequence)))?;
             }
-            wait_delivered(drive, IN_7_AGAIN)
+            Ok(())
         },
         judges: &[instances_are_apart],
         sabotages: &[

@@ -7,7 +7,9 @@ use harness::inline::{PacketFate, Way};
 use lisp::wire::DataHeader;
 
 use super::common::*;
-use super::packets::{Outer, delivered, echo, echo_with, inner_of, tunnelled, wait_delivered};
+use super::packets::{
+    Outer, delivered, echo_with, fence, fenced, inner_of, tunnelled, wait_delivered,
+};
 use crate::case::Case;
 use crate::catalogue::Req;
 use crate::edition::Edition;
@@ -227,8 +229,7 @@ inventory::submit! {
                 net.itr.send(&tunnelled(outer, &DataHeader::default(), &echo_with(host, sequence, 64, inner_ecn)))?;
             }
             for (sequence, outer, host) in [(AFTER_ECN, RLOC, HOST), (AFTER_ECN_6, RLOC6, HOST6)] {
-                net.itr.send(&tunnelled(Outer::to(outer), &DataHeader::default(), &echo(host, sequence)))?;
-                wait_delivered(drive, sequence)?;
+                fence(drive, &net, (outer, host), &DataHeader::default(), sequence)?;
             }
             Ok(())
         },
@@ -242,7 +243,7 @@ inventory::submit! {
 }
 
 fn marks(trace: &Trace, findings: &mut Findings) {
-    let fenced = delivered(trace, AFTER_ECN).is_some() && delivered(trace, AFTER_ECN_6).is_some();
+    let fenced = fenced(trace, AFTER_ECN).is_some() && fenced(trace, AFTER_ECN_6).is_some();
     for (sequence, _, _, outer, inner) in ecn_table() {
         let requirements: &[Req] = match (trace.edition, outer) {
             (Edition::Rfc9300, _) => &[RFC_6040, CE, NOT_CE],

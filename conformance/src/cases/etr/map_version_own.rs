@@ -6,6 +6,7 @@ use lisp::wire::ControlMessage;
 use super::map_versions::*;
 use crate::case::Case;
 use crate::cases::common::{key, prefix};
+use crate::cases::fences::special;
 use crate::cases::one_xtr::{HOST, Net, REMOTE, SOON, TOPOLOGY, XTR, spoils};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
@@ -18,13 +19,14 @@ use crate::words;
 const REFUSED: Req = Req::new("rfc9302-6.1-null-etr-drop");
 
 /// Packets: number, versions; none: V = 0.
-const PACKETS: [(u16, Option<(u16, u16)>); 5] = [
+const PACKETS: [(u16, Option<(u16, u16)>); 4] = [
     (1, None),
     (2, Some((5, 69))),
     (3, Some((0, 1))),
     (4, Some((0, 0))),
-    (5, None),
 ];
+/// The fence behind them, without versions.
+const FENCE: u16 = 5;
 
 inventory::submit! {
     Case {
@@ -51,7 +53,6 @@ inventory::submit! {
 fn drive_refused(drive: &mut Drive<'_>) -> Result<(), Stop> {
     let net = Net::up(drive, Vec::new())?;
     registered(drive, SITE)?;
-    let begin = drive.now_ns();
     for (number, map_version) in PACKETS {
         let header = lisp::wire::DataHeader {
             map_version,
@@ -59,21 +60,15 @@ fn drive_refused(drive: &mut Drive<'_>) -> Result<(), Stop> {
         };
         tunnel(&net, REMOTE, &header, HOST, number)?;
     }
-    drive.wait_for(
-        begin,
-        "data packet 5, the fence, at the site",
-        SOON,
-        |packet| is_at_the_site(packet, 5),
-    )?;
-    Ok(())
+    net.hear_last(drive, (&net.remote, REMOTE), FENCE)
 }
 
 fn refuses(trace: &Trace, findings: &mut Findings) {
     let versionless = trace
         .originated(XTR)
         .find(|packet| registered_version(packet, SITE) == Some(0));
-    let fences = [1, 5].map(|number| at_the_site(trace, number));
-    let (Some(_), [Some(_), Some(fence)]) = (versionless, fences) else {
+    let fences = [1, FENCE, special(FENCE)].map(|number| at_the_site(trace, number));
+    let (Some(_), [Some(_), Some(_), Some(fence)]) = (versionless, fences) else {
         return findings.unseen(
             REFUSED,
             format!("{SITE} registered without a version, and data without versions delivered"),

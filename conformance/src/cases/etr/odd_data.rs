@@ -4,7 +4,7 @@ use lisp::wire::DataHeader;
 
 use super::common::*;
 use super::headers::{on_host, spoils};
-use super::packets::{Outer, came_out, delivered, echo, inner_of, tunnelled, wait_delivered};
+use super::packets::{Outer, came_out, delivered, echo, fence, inner_of, tunnelled};
 use crate::case::Case;
 use crate::catalogue::Req;
 use crate::edition::Edition;
@@ -84,8 +84,7 @@ inventory::submit! {
                     net.itr.send(&packet)?;
                 }
             }
-            net.itr.send(&tunnelled(Outer::to(RLOC), &DataHeader::default(), &echo(HOST, 640)))?;
-            wait_delivered(drive, 640)
+            fence(drive, &net, (RLOC, HOST), &DataHeader::default(), 640)
         },
         judges: &[odd_ones_come_out],
         sabotages: &[
@@ -176,12 +175,7 @@ inventory::submit! {
             for (outer, host) in [(RLOC, HOST), (RLOC6, HOST6)] {
                 let whole = echo(host, CUT_SHORT);
                 net.itr.send(&tunnelled(Outer::to(outer), &DataHeader::default(), &whole[..whole.len() - 9]))?;
-                net.itr.send(&tunnelled(Outer::to(outer), &DataHeader::default(), &echo(host, AFTER_CUTS)))?;
-                let what = format!("the whole packet to {host}");
-                drive.wait_for(0, &what, SOON, |packet| {
-                    packet.receiver() == Some("host") && packet.destination() == Some(host)
-                        && packet.ip().and_then(|ip| ip.icmp()).is_some_and(|icmp| icmp.echo().1 == AFTER_CUTS)
-                })?;
+                fence(drive, &net, (outer, host), &DataHeader::default(), AFTER_CUTS)?;
             }
             Ok(())
         },

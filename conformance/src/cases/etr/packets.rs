@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use lisp::wire::DataHeader;
 
 use super::common::*;
+use crate::cases::fences::{special, with_checksum};
 use crate::drive::{Drive, Echo, Stop, data_packet};
 use crate::trace::{Seen, Trace};
 
@@ -95,6 +96,44 @@ pub(super) fn came_out(trace: &Trace, sequence: u16) -> Option<&Seen> {
 /// The decapsulated packet with a sequence number on its way to the host.
 pub(super) fn delivered(trace: &Trace, sequence: u16) -> Option<&Seen> {
     came_out(trace, sequence).filter(|packet| packet.receiver() == Some("host"))
+}
+
+/// A fence: data packets to a locator of the ETR for the host's EID of one family, a plain one and a special one
+/// ([`fences`](crate::cases::fences)); waits until both inner packets are at the host.
+pub(super) fn fence(
+    drive: &Drive,
+    net: &Net,
+    (outer, host): (IpAddr, IpAddr),
+    header: &DataHeader,
+    sequence: u16,
+) -> Result<(), Stop> {
+    let begin = drive.now_ns();
+    let packet = |sequence| tunnelled(Outer::to(outer), header, &echo(host, sequence));
+    net.itr.send(&packet(sequence))?;
+    net.itr.send(&with_checksum(&packet(special(sequence))))?;
+    for sequence in [sequence, special(sequence)] {
+        let what = format!("the inner packet {sequence} at {host}");
+        drive.wait_for(begin, &what, SOON, |packet| {
+            packet.receiver() == Some("host")
+                && packet
+                    .ip()
+                    .is_some_and(|ip| ip.destination == host && has_sequence(ip, sequence))
+        })?;
+    }
+    Ok(())
+}
+
+/// The last packet of a [`fence`], if both came out.
+pub(super) fn fenced(trace: &Trace, sequence: u16) -> Option<&Seen> {
+    let both = [sequence, special(sequence)].map(|sequence| delivered(trace, sequence));
+    let [Some(plain), Some(special)] = both else {
+        return None;
+    };
+    Some(if plain.time_ns() > special.time_ns() {
+        plain
+    } else {
+        special
+    })
 }
 
 /// Waits for a decapsulated packet on its way to the host.

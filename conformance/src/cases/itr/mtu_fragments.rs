@@ -9,6 +9,7 @@ use lisp::wire::DataHeader;
 use super::flows_net::*;
 use super::mtu::{OVER_V4, locators};
 use crate::case::Case;
+use crate::cases::fences::{special, with_checksum};
 use crate::catalogue::Req;
 use crate::decode::Ip;
 use crate::drive::{Drive, Stop, data_packet};
@@ -205,13 +206,18 @@ fn outer_pieces(outer: &[u8], identification: u16) -> Vec<Vec<u8>> {
     pieces(outer, identification, 400)
 }
 
-/// Sends a whole packet and waits until it is at the host: what came before is decided by then.
+/// Sends whole packets, a plain and a special one ([`fences`](crate::cases::fences)), and waits until they are at the host:
+/// what came before is decided by then.
 fn deliver(drive: &Drive<'_>, net: &Net, port: u16) -> Result<(), Stop> {
     let begin = drive.now_ns();
+    let special = special(port);
     net.remotes[0].send(&tunnelled(&packet(port, 100)))?;
-    drive.wait_for(begin, "the whole packet at the host", SOON, |packet| {
-        is_delivered(packet, port)
-    })?;
+    net.remotes[0].send(&with_checksum(&tunnelled(&packet(special, 100))))?;
+    for port in [port, special] {
+        drive.wait_for(begin, "the whole packet at the host", SOON, |packet| {
+            is_delivered(packet, port)
+        })?;
+    }
     Ok(())
 }
 
@@ -263,11 +269,9 @@ fn inner_fragments(trace: &Trace, findings: &mut Findings) {
 }
 
 fn outer_fragments(trace: &Trace, findings: &mut Findings) {
-    if !trace
-        .received_by("site")
-        .any(|packet| is_delivered(packet, FENCE))
-    {
-        findings.unseen(OUTER, "the whole packet behind the fragments");
+    let came = |port| trace.iter().any(|packet| is_delivered(packet, port));
+    if !came(FENCE) || !came(special(FENCE)) {
+        findings.unseen(OUTER, "the whole packets behind the fragments");
         return;
     }
     let pieces: Vec<&Seen> = trace

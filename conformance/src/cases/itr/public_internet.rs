@@ -104,7 +104,7 @@ fn drive(drive: &mut Drive<'_>) -> Result<(), Stop> {
     let plain = DataHeader::default();
     net.tunnel((&net.other, OTHER), &plain, UNKNOWN, 10)?;
     // The fence: what came before it has been looked at.
-    net.hear(drive, (&net.remote, REMOTE), &plain, 20)?;
+    net.hear_last(drive, (&net.remote, REMOTE), 20)?;
     for sequence in AFTER {
         net.say(drive, REMOTE_HOST, sequence)?;
     }
