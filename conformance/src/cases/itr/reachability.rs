@@ -6,6 +6,7 @@ use harness::inline::{PacketFate, Way};
 use lisp::ip::IpHeader;
 
 use crate::case::Case;
+use crate::cases::common::is_reply;
 use crate::cases::one_xtr::*;
 use crate::catalogue::Req;
 use crate::decode::Icmp;
@@ -85,10 +86,15 @@ fn forge(drive: &mut Drive) -> Result<(), Stop> {
         }
     }
     // The fence: what follows on the same way is answered, and so the others are through.
+    let since = drive.now_ns();
     net.solicit((&net.other, OTHER), 0x3e5c_0000_0001_0001, REMOTE_SITE)?;
-    let since = drive.now_ns().saturating_sub(2_000_000_000);
+    let asked = drive.wait_for(since, "the SMR-invoked Map-Request", SOON, |packet| {
+        let request = packet.map_request();
+        packet.sender() == Some(XTR) && request.is_some_and(|request| request.smr_invoked)
+    })?;
+    let nonce = asked.map_request().map_or(0, |request| request.nonce);
     drive.wait_for(since, "the SMR-invoked Map-Reply", SOON, |packet| {
-        packet.receiver() == Some(XTR) && packet.map_reply().is_some() && packet.time_ns() > since
+        packet.receiver() == Some(XTR) && is_reply(packet, nonce)
     })?;
     drive.mark(FROM_NOW_ON);
     for sequence in 3..9 {

@@ -150,8 +150,12 @@ fn solicit_three(drive: &mut Drive) -> Result<(), Stop> {
             packet.sender() == Some(XTR) && asks(packet, &prefix(one.prefix))
         })?;
     }
-    // The fence: a request to a locator would leave before the next packet to the site does.
-    net.say(drive, ip(SOLICITED[0].eid), 9)?;
+    // The fence: a request to a locator would leave before the box asks about what it does not know.
+    let since = drive.now_ns();
+    net.offer(ip(NOT_CACHED_EID), 9)?;
+    drive.wait_for(since, "a Map-Request for a new EID", SOON, |packet| {
+        packet.sender() == Some(XTR) && asks(packet, &prefix(NOT_CACHED))
+    })?;
     Ok(())
 }
 
@@ -217,6 +221,7 @@ const UNCACHED: Req = Req::new("rfc9301-6.1-smr-uncached");
 const UNCACHED_6830: Req = Req::new("rfc6830-6.6.2-smr-uncached");
 
 const NOT_CACHED: &str = "10.2.9.0/24";
+const NOT_CACHED_EID: &str = "10.2.9.10";
 const FENCE: usize = 0;
 const HELPER: usize = 1;
 const STRANGE_SMR: u64 = 0x57a1_0000_0002_0001;
