@@ -322,6 +322,12 @@ pub(crate) fn inner_addresses(change: fn(&mut IpAddr, &mut IpAddr)) -> Tamper {
     })
 }
 
+/// Zero or one by the number of a packet, for a sabotage of every other one: in step with no rounds in which flows take
+/// turns, however long they are (the sequence of Thue and Morse).
+pub(crate) const fn turn(number: u64) -> usize {
+    number.count_ones() as usize % 2
+}
+
 /// Makes a LISP data packet four octets longer than its header and the packet inside, for a sabotage.
 pub(crate) fn lengthen_data(frame: &mut Frame<'_>) {
     frame.edit_udp(|ports, payload| {

@@ -8,7 +8,7 @@ use lisp::ip::IpHeader;
 use super::flows_net::*;
 use super::locators::{redirect, remote};
 use crate::case::Case;
-use crate::cases::common::locator;
+use crate::cases::common::{locator, turn};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Echo, Stop};
 use crate::edition::Edition;
@@ -51,8 +51,7 @@ inventory::submit! {
         sabotages: &[
             sabotage("spreads packets over the locators", &[STABLE], || data_out(|number, header, _| {
                 if R[..2].contains(&header.destination()) {
-                    // Not in step with the rounds in which the flows take turns.
-                    redirect(header, R[(number / 7 % 2) as usize]);
+                    redirect(header, R[turn(number)]);
                 }
             })),
             sabotage("a source port for every packet", &[PER_FLOW, NON_L4], || data_out(|number, _, datagram| {

@@ -7,7 +7,7 @@ use lisp::wire::Locator;
 
 use super::flows_net::*;
 use crate::case::Case;
-use crate::cases::common::locator;
+use crate::cases::common::{locator, turn};
 use crate::catalogue::Req;
 use crate::drive::{Drive, Stop};
 use crate::finding::Findings;
@@ -161,7 +161,7 @@ inventory::submit! {
             })),
             sabotage("spreads packets, not flows", &[STABLE, WEIGHT_EQUAL], || data_out(|number, header, _| {
                 if R[..2].contains(&header.destination()) {
-                    redirect(header, R[(number % 2) as usize]);
+                    redirect(header, R[turn(number)]);
                 }
             })),
         ],

@@ -9,7 +9,7 @@ use lisp::ip::IpHeader;
 use lisp::wire::ControlMessage;
 
 use crate::case::Case;
-use crate::cases::common::{ip, seconds};
+use crate::cases::common::{ip, seconds, turn};
 use crate::cases::fences::special_leaves;
 use crate::catalogue::Req;
 use crate::decode::{Ip, Udp};
@@ -66,7 +66,7 @@ inventory::submit! {
             sabotage("takes no notice of priorities", &[LOWEST, BEST], || replies(|locator| locator.priority = 1)),
             sabotage("stays with the dead locator", &[FALLBACK], || data_out(|_, frame| redirect(frame, SECOND, FIRST))),
             sabotage("spreads packets, not flows", &[STABLE], || data_out(|number, frame| {
-                if number % 2 == 0 { redirect(frame, FIRST, SECOND) }
+                if turn(number) == 0 { redirect(frame, FIRST, SECOND) }
             })),
             sabotage("does not return", &[FALLBACK], || {
                 // Once the first locator's link has been silent for seconds, nothing goes there any more.
