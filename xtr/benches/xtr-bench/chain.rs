@@ -32,7 +32,8 @@ const NODES: [&str; 5] = ["h1", "x1", "c", "x2", "h2"];
 impl Chain {
     /// Builds a chain. With `wire`, the locator interfaces leave checksums and segmentation to nobody else, as on a
     /// real wire.
-    pub(crate) fn up(name: &str, design: Design, wire: bool) -> Result<Self, String> {
+    /// Tunnels run over IPv6 with `v6`.
+    pub(crate) fn up(name: &str, design: Design, wire: bool, v6: bool) -> Result<Self, String> {
         let mut chain = Self {
             prefix: format!("xtrb{}-{name}", std::process::id()),
             forwarders: Vec::new(),
@@ -41,8 +42,8 @@ impl Chain {
         chain.build()?;
         match design {
             Design::Plain => chain.plain()?,
-            Design::Vxlan => chain.vxlan()?,
-            Design::Ours { spin, tun } => chain.ours(spin, tun)?,
+            Design::Vxlan => chain.vxlan(v6)?,
+            Design::Ours { spin, tun } => chain.ours(spin, tun, v6)?,
         }
         if wire {
             for router in ["x1", "x2"] {
@@ -140,59 +141,56 @@ impl Chain {
         self.ip("c", "-6 route add fd02::/64 via 2001:db8:2::2")
     }
 
-    fn vxlan(&self) -> Result<(), String> {
-        for (node, local, remote, own, peer, sites) in [
-            (
-                "x1",
-                "172.16.1.2",
-                "172.16.2.2",
-                "1",
-                "2",
-                ["10.2.0.0/24", "fd02::/64"],
-            ),
-            (
-                "x2",
-                "172.16.2.2",
-                "172.16.1.2",
-                "2",
-                "1",
-                ["10.1.0.0/24", "fd01::/64"],
-            ),
+    fn vxlan(&self, v6: bool) -> Result<(), String> {
+        for (router, sites) in [
+            ("x1", ["10.2.0.0/24", "fd02::/64"]),
+            ("x2", ["10.1.0.0/24", "fd01::/64"]),
         ] {
+            let [own, other] = locators(router, v6);
+            let (number, peer) = if router == "x1" { (1, 2) } else { (2, 1) };
+            // No checksums that LISP does not have either.
+            let sums = if v6 {
+                "udp6zerocsumtx udp6zerocsumrx"
+            } else {
+                ""
+            };
             self.ip(
-                node,
-                &format!("link add vx type vxlan id 1 local {local} remote {remote} dstport 4789"),
+                router,
+                &format!(
+                    "link add vx type vxlan id 1 local {own} remote {other} dstport 4789 {sums}"
+                ),
             )?;
-            self.ip(node, "link set vx mtu 1450 up")?;
-            self.ip(node, &format!("addr add 192.168.9.{own}/30 dev vx"))?;
-            self.ip(node, &format!("addr add fd09::{own}/64 dev vx"))?;
+            let mtu = if v6 { 1430 } else { 1450 };
+            self.ip(router, &format!("link set vx mtu {mtu} up"))?;
+            self.ip(router, &format!("addr add 192.168.9.{number}/30 dev vx"))?;
+            self.ip(router, &format!("addr add fd09::{number}/64 dev vx"))?;
             self.ip(
-                node,
+                router,
                 &format!("route add {} via 192.168.9.{peer}", sites[0]),
             )?;
-            self.ip(node, &format!("-6 route add {} via fd09::{peer}", sites[1]))?;
+            self.ip(
+                router,
+                &format!("-6 route add {} via fd09::{peer}", sites[1]),
+            )?;
         }
         Ok(())
     }
 
-    fn ours(&mut self, spin: u64, tun: bool) -> Result<(), String> {
+    fn ours(&mut self, spin: u64, tun: bool, v6: bool) -> Result<(), String> {
         let program = std::env::current_exe().map_err(|e| format!("finding this program: {e}"))?;
-        for (node, own, other, locals, remotes) in [
+        for (node, locals, remotes) in [
             (
                 "x1",
-                ["172.16.1.2", "2001:db8:1::2"],
-                ["172.16.2.2", "2001:db8:2::2"],
                 ["10.1.0.0/24", "fd01::/64"],
                 ["10.2.0.0/24", "fd02::/64"],
             ),
             (
                 "x2",
-                ["172.16.2.2", "2001:db8:2::2"],
-                ["172.16.1.2", "2001:db8:1::2"],
                 ["10.2.0.0/24", "fd02::/64"],
                 ["10.1.0.0/24", "fd01::/64"],
             ),
         ] {
+            let [own, other] = locators(node, v6);
             let mut command = Command::new("ip");
             command
                 .args(["netns", "exec", &self.namespace(node)])
@@ -201,9 +199,9 @@ impl Chain {
             if tun {
                 command.arg("--tun");
             }
-            for n in 0..2 {
-                command.args(["--rloc", own[n], "--local", locals[n]]);
-                command.args(["--map", &format!("{}={}", remotes[n], other[n])]);
+            command.args(["--rloc", own]);
+            for (local, remote) in locals.iter().zip(remotes) {
+                command.args(["--local", local, "--map", &format!("{remote}={other}")]);
             }
             let mut child = command
                 .stdin(Stdio::null())
@@ -224,6 +222,20 @@ impl Chain {
             };
         }
         Ok(())
+    }
+}
+
+/// Locators of a router and of the other one.
+fn locators(router: &str, v6: bool) -> [&'static str; 2] {
+    let all = if v6 {
+        ["2001:db8:1::2", "2001:db8:2::2"]
+    } else {
+        ["172.16.1.2", "172.16.2.2"]
+    };
+    if router == "x1" {
+        all
+    } else {
+        [all[1], all[0]]
     }
 }
 

@@ -25,6 +25,29 @@ pub(crate) struct Options {
     /// EIDs and locators of IPv6.
     #[arg(long)]
     ipv6: bool,
+    /// EIDs of IPv6.
+    #[arg(long)]
+    ipv6_eids: bool,
+    /// Locators of IPv6: the tunnels, of VXLAN too, run over it.
+    #[arg(long)]
+    ipv6_locators: bool,
+}
+
+impl Options {
+    fn v6_inside(&self) -> bool {
+        self.ipv6 || self.ipv6_eids
+    }
+
+    fn v6_outside(&self) -> bool {
+        self.ipv6 || self.ipv6_locators
+    }
+
+    /// As RFC 6830 5 says it: `ipv6 in ipv4`.
+    fn families(&self) -> String {
+        let family = |v6| if v6 { "ipv6" } else { "ipv4" };
+        let (inside, outside) = (family(self.v6_inside()), family(self.v6_outside()));
+        format!("{inside} in {outside}")
+    }
 }
 
 /// Figures of one design, one element a round.
@@ -74,11 +97,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     ] {
         contenders.push(Contender {
             name,
-            chain: Chain::up(name, design, wire)?,
+            chain: Chain::up(name, design, wire, options.v6_outside())?,
             measure,
         });
     }
-    let hosts = Hosts::new(options.ipv6);
+    let hosts = Hosts::new(options.v6_inside());
     let mut figures: BTreeMap<&str, Figures> = BTreeMap::new();
     for round in 0..options.rounds {
         // Every other round backwards: what drifts with time hits all alike.
@@ -167,7 +190,7 @@ fn report(options: &Options, path: &str, figures: &BTreeMap<&str, Figures>) {
         .collect();
     let mut result = json!({
         "format": 1,
-        "family": if options.ipv6 { "ipv6 in ipv6" } else { "ipv4 in ipv4" },
+        "family": options.families(),
         "rounds": options.rounds,
         "path": path,
         "load": "iperf3 for TCP; own generator (64-octet UDP payload) for packet rates; ICMP echo for RTT",
@@ -204,8 +227,9 @@ fn report(options: &Options, path: &str, figures: &BTreeMap<&str, Figures>) {
         return;
     }
     println!(
-        "medians of {} interleaved rounds, {}; plain packets of `ours` take the path {path:?}",
-        options.rounds, result["family"]
+        "medians of {} interleaved rounds, {}; plain packets of `ours` take the {path} path",
+        options.rounds,
+        options.families()
     );
     println!(
         "{:12} {:>10} {:>12} {:>14} {:>14} {:>9}",
