@@ -3,7 +3,8 @@
 //! Two programs run at every Ethernet interface, before the kernel's own forwarding (TCX, Linux 6.6). They serve what
 //! needs no state but the tables that [`FastPath`] writes, and leave everything else as it came: the TUN path behind
 //! them is complete, and meets it. What the programs take goes past netfilter and traffic control of the way in, as it
-//! is with XDP.
+//! is with XDP. For a flow tables and routes are asked once a tick of the kernel's clock (`flows`); flows of small
+//! datagrams in quick succession are left to the daemon, which joins them (`bursts`).
 //!
 //! The programs are assembled here, from the same constants as the tables. The kernel loads them only for processes
 //! with CAP_BPF (or CAP_SYS_ADMIN) and CAP_NET_ADMIN in the first user namespace. They vanish with the process.
