@@ -88,8 +88,8 @@ pub enum DataPath {
     /// eBPF programs in the kernel, for all packets that need nothing else; the daemon for the others. No start without
     /// them.
     Kernel,
-    /// As `kernel` where the kernel lets it be, and while the box has no tables of netfilter, which packets would pass
-    /// by; otherwise as `tun`.
+    /// As `kernel` where the kernel lets it be, and while the box has no tables of netfilter and no policies of IPsec,
+    /// which packets would pass by; otherwise as `tun`.
     #[default]
     Auto,
 }
@@ -646,7 +646,10 @@ impl DataPlane {
 
     /// Whether plain packets take the kernel path now.
     pub fn is_in_kernel(&self) -> bool {
-        self.shared.fast.as_ref().is_some_and(|fast| !fast.yields())
+        self.shared
+            .fast
+            .as_ref()
+            .is_some_and(|fast| fast.yields().is_none())
     }
 
     /// Brings all counters of [`DataPlane::forwarding`] up to date, which the packet threads do by themselves and the
@@ -689,17 +692,18 @@ fn start_fast(
         ports: pool.ports(),
         joins: config.offload == Offload::Auto,
         site,
-        yields_to_netfilter: config.path == DataPath::Auto,
+        yields: config.path == DataPath::Auto,
     };
     match FastPath::start(Arc::clone(forwarding), surroundings) {
-        Ok(fast) if fast.yields() => {
-            tracing::info!(
-                "packets take the TUN device: the kernel path would pass by the tables of netfilter"
-            );
-            Ok(Some(fast))
-        }
         Ok(fast) => {
-            tracing::info!("plain packets take the kernel path (eBPF), the others the TUN device");
+            match fast.yields() {
+                Some(found) => tracing::info!(
+                    "packets take the TUN device: the kernel path would pass by the {found} of this box"
+                ),
+                None => tracing::info!(
+                    "plain packets take the kernel path (eBPF), the others the TUN device"
+                ),
+            }
             Ok(Some(fast))
         }
         Err(error) if config.path == DataPath::Auto => {

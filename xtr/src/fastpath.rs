@@ -2,7 +2,7 @@
 //!
 //! Two programs run at every Ethernet interface, before the kernel's own forwarding (TCX, Linux 6.6). They serve what
 //! needs no state but the tables that [`FastPath`] writes, and leave everything else as it came: the TUN path behind
-//! them is complete, and meets it. What the programs take goes past netfilter and traffic control of the way in, as it
+//! them is complete, and meets it. What the programs take goes past netfilter, IPsec and traffic control of the way in, as it
 //! is with XDP. For a flow tables and routes are asked once a tick of the kernel's clock (`flows`); flows of small
 //! datagrams in quick succession are left to the daemon, which joins them (`bursts`).
 //!
@@ -26,13 +26,13 @@ mod tests;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lisp::EidPrefix;
 
 use crate::forwarding::Forwarding;
-use crate::kernel::netfilter::Netfilter;
+use crate::kernel::bypassed::Bypassed;
 use crate::kernel::site::SiteView;
 use links::Links;
 use maps::Maps;
@@ -55,8 +55,9 @@ pub(crate) struct Surroundings {
     pub(crate) joins: bool,
     /// Routes of the site.
     pub(crate) site: SiteView,
-    /// Leave all packets to the daemon as long as the box has tables of netfilter.
-    pub(crate) yields_to_netfilter: bool,
+    /// Leave all packets to the daemon as long as the kernel has something in store for them on the way that programs
+    /// avoid.
+    pub(crate) yields: bool,
 }
 
 /// The programs of one router and their tables. Every method that tells of a change leaves the decision to the daemon
@@ -65,7 +66,7 @@ pub(crate) struct Surroundings {
 pub(crate) struct FastPath {
     state: Mutex<State>,
     site: SiteView,
-    netfilter: Option<Netfilter>,
+    bypassed: Option<Bypassed>,
 }
 
 #[derive(Debug)]
@@ -74,14 +75,14 @@ struct State {
     encap: Program,
     decap: Program,
     links: Links,
-    /// Somebody has tables of netfilter, which every packet has to pass.
-    yields: bool,
+    /// What every packet has to pass, in words.
+    yields: Option<&'static str>,
     broken: bool,
 }
 
 impl State {
     fn sync_links(&mut self) -> io::Result<()> {
-        if self.yields {
+        if self.yields.is_some() {
             return Ok(());
         }
         // Those first that soonest see that a packet is not theirs.
@@ -118,11 +119,9 @@ impl FastPath {
             ports,
             joins,
             site,
-            yields_to_netfilter,
+            yields,
         } = surroundings;
-        let netfilter = yields_to_netfilter
-            .then(Netfilter::listen)
-            .and_then(Result::ok);
+        let bypassed = yields.then(Bypassed::listen);
         let constants = Constants {
             tunnel,
             ports,
@@ -143,46 +142,50 @@ impl FastPath {
             encap,
             decap,
             links: Links::new()?,
-            yields: netfilter.as_ref().is_some_and(Netfilter::is_used),
+            yields: bypassed.as_ref().and_then(Bypassed::found),
             broken: false,
         };
         state.sync_links()?;
         Ok(Self {
             state: Mutex::new(state),
             site,
-            netfilter,
+            bypassed,
         })
     }
 
-    /// What becomes readable when [`FastPath::netfilter_changed`] has to be called.
-    pub(crate) fn netfilter(&self) -> Option<BorrowedFd<'_>> {
-        self.netfilter.as_ref().map(Netfilter::as_fd)
+    /// What becomes readable when [`FastPath::bypassed_changed`] has to be called.
+    pub(crate) fn bypassed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bypassed.iter().flat_map(Bypassed::announcements)
     }
 
-    /// Whether all packets are left to the daemon, because the box has tables of netfilter.
-    pub(crate) fn yields(&self) -> bool {
+    /// Why all packets are left to the daemon, if they are: what they would pass by.
+    pub(crate) fn yields(&self) -> Option<&'static str> {
         self.state().yields
     }
 
-    /// Somebody changed tables of netfilter: from now on, or no longer, every packet has to pass them.
-    pub(crate) fn netfilter_changed(&self) {
-        let Some(netfilter) = &self.netfilter else {
+    /// Somebody changed what the programs pass by: from now on, or no longer, every packet has to meet it.
+    pub(crate) fn bypassed_changed(&self) {
+        let Some(bypassed) = &self.bypassed else {
             return;
         };
-        netfilter.drain();
-        let used = netfilter.is_used();
-        self.change("netfilter", |state| {
-            if state.yields == used {
-                return Ok(());
+        bypassed.drain();
+        let found = bypassed.found();
+        self.change("netfilter and IPsec", |state| {
+            let before = std::mem::replace(&mut state.yields, found);
+            match (before, found) {
+                (None, Some(found)) => {
+                    state.links.detach();
+                    tracing::info!("there are {found} now: packets take the TUN device");
+                    Ok(())
+                }
+                (Some(before), None) => {
+                    tracing::info!(
+                        "there are no {before} any more: plain packets take the kernel path"
+                    );
+                    state.sync_links()
+                }
+                _ => Ok(()),
             }
-            state.yields = used;
-            if used {
-                state.links.detach();
-                tracing::info!("netfilter has tables now: packets take the TUN device");
-                return Ok(());
-            }
-            tracing::info!("netfilter has no tables any more: plain packets take the kernel path");
-            state.sync_links()
         });
     }
 

@@ -4,9 +4,9 @@
 //! number in our tables, the device our name. What a killed run left behind is found by these marks.
 
 pub mod aggregates;
+pub mod bypassed;
 pub mod data_probes;
 pub mod nat;
-pub mod netfilter;
 pub mod netlink;
 pub mod offload;
 pub mod policy;

@@ -19,7 +19,7 @@ use crate::kernel::site::SiteMonitor;
 
 const STOP: u64 = u64::MAX;
 const ROUTES: u64 = u64::MAX - 1;
-const NETFILTER: u64 = u64::MAX - 2;
+const BYPASSED: u64 = u64::MAX - 2;
 
 /// Smallest path MTUs that are believed: every host must take 576 and 1280 octets (RFC 791 3.1, RFC 8200 5), but an
 /// IPv4 link may carry as little as 68; below 296 nothing useful remains after two headers.
@@ -51,8 +51,8 @@ pub(crate) fn run(
     let add = |fd: BorrowedFd<'_>, flags, token| epoll.add(fd, EpollEvent::new(flags, token));
     let mut added = add(stop, EpollFlags::EPOLLIN, STOP)
         .and_then(|()| add(site.announcements().as_fd(), EpollFlags::EPOLLIN, ROUTES));
-    if let Some(netfilter) = shared.fast.as_ref().and_then(FastPath::netfilter) {
-        added = added.and_then(|()| add(netfilter, EpollFlags::EPOLLIN, NETFILTER));
+    for bypassed in shared.fast.iter().flat_map(FastPath::bypassed) {
+        added = added.and_then(|()| add(bypassed, EpollFlags::EPOLLIN, BYPASSED));
     }
     for (token, socket) in sockets.iter().enumerate() {
         // EPOLLERR comes unasked, and nothing else is of interest.
@@ -82,7 +82,7 @@ pub(crate) fn run(
                         shared.tell(FastPath::surroundings_changed);
                     }
                 }
-                NETFILTER => shared.tell(FastPath::netfilter_changed),
+                BYPASSED => shared.tell(FastPath::bypassed_changed),
                 token => {
                     let socket = sockets[token as usize];
                     let port = Some(token as usize).filter(|at| *at < shared.pool.v4_count());

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("plain_packets_do_not_reach_the_daemon", kernel_carries),
     ("the_tun_path_carries_every_packet", daemon_carries),
     ("tables_of_netfilter_are_not_passed_by", yields),
+    ("policies_of_ipsec_are_not_passed_by", yields_to_ipsec),
 ];
 
 /// Somebody listens in the core: an ICMP error would have the router look at its counters by itself.
@@ -32,7 +33,7 @@ fn in_kernel() -> Option<(Stage, UdpSocket)> {
     if stage.0.plane.is_in_kernel() {
         return Some(stage);
     }
-    eprintln!("skipped: this process may not load eBPF programs, or netfilter has tables");
+    eprintln!("skipped: this process may not load eBPF programs, or has tables of netfilter");
     None
 }
 
@@ -81,18 +82,29 @@ fn daemon_carries() {
 
 /// Loaded after the start, and gone again.
 fn yields() {
+    let firewall = |what: &str| format!("nft {what} table inet firewall");
+    appears_and_goes(&firewall("add"), &firewall("delete"));
+}
+
+fn yields_to_ipsec() {
+    let policy =
+        |what: &str| format!("ip xfrm policy {what} src 192.0.2.0/24 dst 192.0.2.0/24 dir out");
+    appears_and_goes(&policy("add"), &policy("delete"));
+}
+
+/// Packets are the daemon's after the one command, and the kernel's again after the other.
+fn appears_and_goes(add: &str, delete: &str) {
     let Some((stage, _ears)) = in_kernel() else {
         return;
     };
-    let nft = |what: &str| {
-        let arguments = [what, "table", "inet", "firewall"];
-        stage
-            .lab
-            .run_in("xtr", || Command::new("nft").args(arguments).status())
-            .unwrap()
+    let run = |command: &str| {
+        let mut words = command.split(' ');
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        stage.lab.run_in("xtr", move || command.status()).unwrap()
     };
-    if nft("add").is_err() {
-        return eprintln!("skipped: no nft");
+    if !run(add).is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: this machine cannot `{add}`");
     }
     let becomes = |daemons: bool, what: &str| {
         let begin = Instant::now();
@@ -101,11 +113,11 @@ fn yields() {
             number += 1;
             assert!(
                 begin.elapsed() < SOON,
-                "{what} had no effect within {SOON:?}"
+                "`{what}` had no effect within {SOON:?}"
             );
         }
     };
-    becomes(true, "a table");
-    nft("delete").unwrap();
-    becomes(false, "no table");
+    becomes(true, add);
+    assert!(run(delete).unwrap().success());
+    becomes(false, delete);
 }

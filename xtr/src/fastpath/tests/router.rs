@@ -81,7 +81,7 @@ impl Router {
                 encap,
                 decap,
                 links: Links::new().unwrap(),
-                yields: false,
+                yields: None,
                 broken: false,
             },
             devices: [tunnel, core],
