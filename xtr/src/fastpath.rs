@@ -91,9 +91,9 @@ impl State {
     }
 }
 
-/// Maps and both programs, verified by the kernel.
-fn load() -> io::Result<(Maps, Program, Program)> {
-    let maps = Maps::new()?;
+/// Maps and both programs, verified by the kernel, for so many processors.
+fn load(processors: u32) -> io::Result<(Maps, Program, Program)> {
+    let maps = Maps::new(processors)?;
     let assembled =
         |program: Result<Vec<asm::Insn>, asm::AsmError>| program.map_err(io::Error::other);
     let encap = Program::load("lisp_encap", &assembled(encap::program(&maps))?)?;
@@ -111,7 +111,7 @@ impl FastPath {
         forwarding: Arc<Forwarding>,
         surroundings: Surroundings,
     ) -> io::Result<Self> {
-        let (maps, encap, decap) = load()?;
+        let (maps, encap, decap) = load(maps::processors())?;
         let Surroundings {
             tunnel,
             locator_mtu,

@@ -126,6 +126,7 @@ const CLASS_JMP: u8 = 0x05;
 const CLASS_ALU64: u8 = 0x07;
 const SOURCE_REG: u8 = 0x08;
 const MODE_MEM: u8 = 0x60;
+const MODE_ATOMIC: u8 = 0xc0;
 const JUMP_ALWAYS: u8 = 0x00;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
@@ -216,6 +217,12 @@ impl Asm {
                 self.push(CLASS_ST | MODE_MEM | size as u8, base, 0, offset, number);
             }
         }
+    }
+
+    /// `*(base + offset) += value`, 64 bits, as one step for all processors.
+    pub(super) fn atomic_add(&mut self, base: Reg, offset: i16, value: Reg) {
+        let code = CLASS_STX | MODE_ATOMIC | Size::Double as u8;
+        self.push(code, base, value as u8, offset, Alu::Add as i32);
     }
 
     fn wide(&mut self, dst: Reg, pseudo: u8, low: i32, high: i32) {
@@ -309,6 +316,7 @@ mod tests {
         a.imm64(Reg::R4, 0x1122_3344_5566_7788);
         a.map(Reg::R1, MapFd(5));
         a.call(Helper::MapLookup);
+        a.atomic_add(Reg::R1, 16, Reg::R7);
         a.bind(end);
         a.exit();
         let code: Vec<_> = a.finish().unwrap().into_iter().map(bytes).collect();
@@ -317,7 +325,7 @@ mod tests {
             [
                 [0xbf, 0x16, 0, 0, 0, 0, 0, 0],
                 [0x61, 0x61, 16, 0, 0, 0, 0, 0],
-                [0x55, 0x01, 9, 0, 8, 0, 0, 0],
+                [0x55, 0x01, 10, 0, 8, 0, 0, 0],
                 [0x72, 0x0a, 0xa0, 0xff, 0x45, 0, 0, 0],
                 [0x6b, 0x3a, 0xf8, 0xff, 0, 0, 0, 0],
                 [0xdc, 0x02, 0, 0, 16, 0, 0, 0],
@@ -327,6 +335,7 @@ mod tests {
                 [0x18, 0x11, 0, 0, 5, 0, 0, 0],
                 [0x00, 0x00, 0, 0, 0, 0, 0, 0],
                 [0x85, 0x00, 0, 0, 1, 0, 0, 0],
+                [0xdb, 0x71, 16, 0, 0, 0, 0, 0],
                 [0x95, 0x00, 0, 0, 0, 0, 0, 0],
             ]
         );

@@ -66,6 +66,8 @@ pub(super) mod stack {
     pub(crate) const INSTANCE: i16 = -304;
     /// Number of the processor.
     pub(crate) const PROCESSOR: i16 = -312;
+    /// Number of its region of counters.
+    pub(crate) const REGION: i16 = -416;
     /// The flow that the packet belongs to (see `flows`), at most 64 octets.
     pub(crate) const FLOW: i16 = -376;
     /// Where something about it is kept.
@@ -436,17 +438,19 @@ impl Code {
     }
 
     /// Notes the processor and the time.
-    pub(super) fn note_place_and_time(&mut self) {
+    pub(super) fn note_place_and_time(&mut self, maps: &Maps) {
         self.call(Helper::ProcessorId);
         self.put(Size::Double, stack::PROCESSOR, R0);
+        self.alu(Alu::And, R0, maps.regions as i32 - 1);
+        self.put(Size::Double, stack::REGION, R0);
         self.call(Helper::CoarseNanoseconds);
         self.put(Size::Double, stack::NOW, R0);
     }
 
-    /// The processor's place, in an array with a region of `entries` for each, of the index in `R2`; its address goes to
-    /// the stack.
-    pub(super) fn find_place(&mut self, map: MapFd, entries: u32, to: i16) {
-        self.get(Size::Double, R1, stack::PROCESSOR);
+    /// The place of the index in `R2`, in an array with regions of `entries` each, the number of which is on the stack;
+    /// its address goes to the stack.
+    pub(super) fn find_place(&mut self, map: MapFd, region: i16, entries: u32, to: i16) {
+        self.get(Size::Double, R1, region);
         self.alu(Alu::Mul, R1, entries as i32);
         self.alu(Alu::Add, R1, R2);
         self.put(Size::Word, stack::KEY, R1);
@@ -457,20 +461,27 @@ impl Code {
     /// Finds the processor's total.
     pub(super) fn find_total(&mut self, maps: &Maps, index: u32) {
         self.mov(R2, index as i32);
-        self.find_place(maps.totals.fd(), total::COUNT, stack::TOTAL);
+        self.find_place(maps.totals.fd(), stack::REGION, total::COUNT, stack::TOTAL);
     }
 
-    /// Adds the packet to a place that [`Code::find_place`] found. Programs at one hook do not interrupt each other on
-    /// one processor.
-    pub(super) fn count(&mut self, place: i16) {
+    /// Adds the packet to a place that [`Code::find_place`] found.
+    pub(super) fn count(&mut self, maps: &Maps, place: i16) {
         self.get(Size::Double, R1, place);
-        self.load(Size::Double, R2, R1, usage::PACKETS);
         self.get(Size::Double, R3, stack::COUNT);
-        self.alu(Alu::Add, R2, R3);
-        self.store(Size::Double, R1, usage::PACKETS, R2);
-        self.load(Size::Double, R2, R1, usage::OCTETS);
-        self.alu(Alu::Add, R2, R7);
-        self.store(Size::Double, R1, usage::OCTETS, R2);
+        self.add_to(maps, usage::PACKETS, R3);
+        self.add_to(maps, usage::OCTETS, R7);
+    }
+
+    /// Adds to a word of the place in `R1`. Programs at one hook do not interrupt each other on one processor; with
+    /// others they may share the word. `R2` is lost.
+    pub(super) fn add_to(&mut self, maps: &Maps, field: i16, number: Reg) {
+        if maps.shared {
+            self.atomic_add(R1, field, number);
+            return;
+        }
+        self.load(Size::Double, R2, R1, field);
+        self.alu(Alu::Add, R2, number);
+        self.store(Size::Double, R1, field, R2);
     }
 
     /// Notes the time at such a place.

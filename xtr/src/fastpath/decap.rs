@@ -96,7 +96,7 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     }
     code.check_header(family, inner, ETHERNET + taken, true);
     code.segments(family, inner);
-    code.note_place_and_time();
+    code.note_place_and_time(maps);
 
     let (unknown, known) = (code.label(), code.label());
     let length = describe_flow(code, maps, over, family);
@@ -121,8 +121,8 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
     let flags = if over == family { 0 } else { DECAP_L3[family] };
     code.adjust_room(-taken, flags);
     code.write(inner, if family == 0 { 12 } else { 8 });
-    code.count(stack::TOTAL);
-    code.count_known(stack::TOTAL);
+    code.count(maps, stack::TOTAL);
+    code.count_known(maps, stack::TOTAL);
     code.send();
 }
 

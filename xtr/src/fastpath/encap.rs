@@ -38,7 +38,7 @@ fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     read_ports(code, family, header);
     flow_hash(code, family, header);
     code.segments(family, header);
-    code.note_place_and_time();
+    code.note_place_and_time(maps);
     code.leave_bursts(maps, family, header);
 
     let (unknown, chosen) = (code.label(), code.label());
@@ -250,7 +250,7 @@ fn flow_hash(code: &mut Code, family: usize, header: i16) {
 /// `R8 =` the destination whose index is `NOTE`; its use is found too.
 fn find_destination(code: &mut Code, maps: &Maps) {
     code.get(Size::Double, R2, stack::NOTE);
-    code.find_place(maps.used.fd(), DESTINATIONS, stack::USE);
+    code.find_place(maps.used.fd(), stack::REGION, DESTINATIONS, stack::USE);
     code.get(Size::Double, R1, stack::NOTE);
     code.put(Size::Word, stack::KEY, R1);
     code.look_up(maps.destinations.fd());
@@ -298,10 +298,10 @@ fn to_locator(code: &mut Code, maps: &Maps, family: usize, over: usize) {
     // Up to what changed in the inner header.
     let changed = if family == 0 { 12 } else { 8 };
     code.write(outer, room + changed);
-    code.count(stack::USE);
+    code.count(maps, stack::USE);
     code.count_time(stack::USE);
-    code.count(stack::TOTAL);
-    code.count_known(stack::TOTAL);
+    code.count(maps, stack::TOTAL);
+    code.count_known(maps, stack::TOTAL);
     code.send();
 }
 

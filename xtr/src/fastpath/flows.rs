@@ -10,8 +10,7 @@
 
 use super::asm::{Alu, Cond, Label, Reg, Size};
 use super::code::{Code, protocol_at, stack};
-use super::maps::{FLOWS, Maps, flow, usage};
-use super::sys::Map;
+use super::maps::{Flows, Maps, flow, usage};
 use Reg::{R0, R1, R2, R3};
 
 impl Code {
@@ -35,14 +34,15 @@ impl Code {
 
     /// Looks for the flow that is described by `length` octets and has the hash in `R2`. Goes on at `unknown` where
     /// nothing is kept that holds for a packet of this length.
-    pub(super) fn find_flow(&mut self, flows: Option<&Map>, length: i16, unknown: Label) {
+    pub(super) fn find_flow(&mut self, flows: Option<&Flows>, length: i16, unknown: Label) {
         self.put(Size::Double, stack::KNOWN, 0);
         let Some(flows) = flows else {
             self.jump(unknown);
             return;
         };
-        self.alu(Alu::And, R2, FLOWS as i32 - 1);
-        self.find_place(flows.fd(), FLOWS, stack::FLOW_AT);
+        self.alu(Alu::And, R2, flows.places as i32 - 1);
+        let map = flows.map.fd();
+        self.find_place(map, stack::PROCESSOR, flows.places, stack::FLOW_AT);
         self.get(Size::Double, R2, stack::NOW);
         self.load(Size::Double, R1, R0, flow::TIME);
         self.jump_if(Cond::Ne, R1, R2, unknown);
@@ -62,7 +62,7 @@ impl Code {
     }
 
     /// Keeps what was found out for the flow.
-    pub(super) fn keep_flow(&mut self, flows: Option<&Map>, length: i16) {
+    pub(super) fn keep_flow(&mut self, flows: Option<&Flows>, length: i16) {
         if flows.is_none() {
             return;
         }
@@ -79,12 +79,10 @@ impl Code {
     }
 
     /// Counts the packet at a place of `totals` if its way was known.
-    pub(super) fn count_known(&mut self, place: i16) {
+    pub(super) fn count_known(&mut self, maps: &Maps, place: i16) {
         self.get(Size::Double, R1, place);
-        self.load(Size::Double, R2, R1, usage::KNOWN);
         self.get(Size::Double, R3, stack::KNOWN);
-        self.alu(Alu::Add, R2, R3);
-        self.store(Size::Double, R1, usage::KNOWN, R2);
+        self.add_to(maps, usage::KNOWN, R3);
     }
 }
 

@@ -12,8 +12,11 @@ use super::sys::{Map, MapKind, Words};
 pub(super) const DESTINATIONS: u32 = 8_192;
 /// Entries with several locators in use that programs can serve at the same time.
 pub(super) const SETS: u32 = 256;
-/// Flows of each program and processor whose way is kept.
-pub(super) const FLOWS: u32 = 1024;
+/// Flows of each program whose way is kept: as many as this, among all processors, but no more than a part of it each.
+const FLOWS: u32 = 8192;
+const FLOWS_OF_ONE: u32 = 1024;
+/// Regions of counters: processors beyond share them.
+const REGIONS: u32 = 8;
 /// Places for flows of small datagrams.
 pub(super) const BURSTS: u32 = 4096;
 /// Source ports of one family.
@@ -87,7 +90,7 @@ pub(super) mod destination {
     pub(crate) const LENGTH: usize = 40;
 }
 
-/// Values of the `use` and `totals` arrays, one region a processor.
+/// Values of the `use` and `totals` arrays, a region each for the first processors.
 pub(super) mod usage {
     /// u64 each: packets, octets of inner packets, nanoseconds of the coarse monotonic clock, packets whose way was known.
     pub(crate) const PACKETS: i16 = 0;
@@ -129,7 +132,7 @@ pub(super) mod burst {
     pub(crate) const LENGTH: usize = 32;
 }
 
-/// Places in a processor's region of the `totals` array.
+/// Places in a region of the `totals` array.
 pub(super) mod total {
     pub(crate) const ENCAPSULATED: u32 = 0;
     pub(crate) const DECAPSULATED: u32 = 1;
@@ -147,6 +150,31 @@ pub(super) struct PerFamily {
     pub(super) locals: Map,
     /// Routes of the site; u32: 1 where they lead into it.
     pub(super) site: Map,
+}
+
+/// Flows of one program.
+#[derive(Debug)]
+pub(super) struct Flows {
+    pub(super) map: Map,
+    /// Places of each processor, a power of two.
+    pub(super) places: u32,
+}
+
+impl Flows {
+    fn new(name: &'static str, processors: u32) -> io::Result<Self> {
+        let places = places(processors);
+        let entries = places * processors;
+        Ok(Self {
+            map: Map::new(MapKind::Array, name, 4, flow::LENGTH, entries)?,
+            places,
+        })
+    }
+}
+
+/// Flows of one processor: a machine with many of them has not many times the memory.
+fn places(processors: u32) -> u32 {
+    let share = FLOWS / processors.next_power_of_two();
+    share.clamp(32, FLOWS_OF_ONE)
 }
 
 /// All maps of one router.
@@ -168,39 +196,44 @@ pub(super) struct Maps {
     pub(super) used_words: Words,
     pub(super) totals: Map,
     pub(super) totals_words: Words,
-    pub(super) processors: u32,
+    /// Regions of `used` and `totals`, a power of two.
+    pub(super) regions: u32,
+    /// Processors share regions.
+    pub(super) shared: bool,
     /// u64: writes of the tables above, those of counters aside.
     pub(super) generation: Map,
     /// Flows of the site's and of the locators' side; none where programs interrupt each other.
-    flows: Option<[Map; 2]>,
+    flows: Option<[Flows; 2]>,
     /// Flows of small datagrams.
     pub(super) bursts: Map,
 }
 
 impl Maps {
+    /// For a machine with so many processors (see [`processors`]).
+    ///
     /// # Errors
     /// The kernel does not allow maps here, or has no memory for them.
-    pub(super) fn new() -> io::Result<Self> {
-        let processors = processors();
+    pub(super) fn new(processors: u32) -> io::Result<Self> {
+        let regions = processors.next_power_of_two().min(REGIONS);
         let used = Map::new(
             MapKind::Array,
             "lisp_use",
             4,
             usage::LENGTH,
-            DESTINATIONS * processors,
+            DESTINATIONS * regions,
         )?;
         let totals = Map::new(
             MapKind::Array,
             "lisp_totals",
             4,
             usage::LENGTH,
-            total::COUNT * processors,
+            total::COUNT * regions,
         )?;
         let array = |name, value, entries| Map::new(MapKind::Array, name, 4, value, entries);
         let generation = array("lisp_generation", 8, 1)?;
         let writes = Arc::new(generation.words()?);
         let counted = |map: io::Result<Map>| map.map(|map| map.counted_in(&writes));
-        let flows = |name| array(name, flow::LENGTH, FLOWS * processors);
+        let flows = |name| Flows::new(name, processors);
         let flows = if is_realtime() {
             None
         } else {
@@ -224,7 +257,8 @@ impl Maps {
             used,
             totals_words: totals.words()?,
             totals,
-            processors,
+            regions,
+            shared: processors > regions,
             generation,
             flows,
             bursts: array("lisp_bursts", burst::LENGTH, BURSTS)?,
@@ -232,7 +266,7 @@ impl Maps {
     }
 
     /// Flows of one side: 0 the site's, 1 the locators'.
-    pub(super) fn flows(&self, side: usize) -> Option<&Map> {
+    pub(super) fn flows(&self, side: usize) -> Option<&Flows> {
         self.flows.as_ref().map(|flows| &flows[side])
     }
 
@@ -262,7 +296,7 @@ fn is_realtime() -> bool {
 }
 
 /// Processors that there may ever be: highest number plus one.
-fn processors() -> u32 {
+pub(super) fn processors() -> u32 {
     std::fs::read_to_string("/sys/devices/system/cpu/possible")
         .ok()
         .and_then(|text| text.trim().rsplit(['-', ',']).next()?.parse::<u32>().ok())
@@ -303,4 +337,24 @@ pub(super) fn instance_key(iid: u32, prefix: IpNet) -> Vec<u8> {
 pub(super) fn put(value: &mut [u8], at: i16, octets: &[u8]) {
     let at = at as usize;
     value[at..at + octets.len()].copy_from_slice(octets);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_of_all_processors_are_bounded() {
+        for (processors, expected) in [
+            (1, 1024),
+            (2, 1024),
+            (8, 1024),
+            (12, 512),
+            (256, 32),
+            (1000, 32),
+        ] {
+            assert_eq!(places(processors), expected, "{processors}");
+            assert!(expected.is_power_of_two());
+        }
+    }
 }

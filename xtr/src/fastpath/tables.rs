@@ -381,7 +381,7 @@ impl Publisher {
             (total::DECAPSULATED, Counter::Decapsulated),
         ] {
             let words = &self.maps.totals_words;
-            let ((packets, _), _) = sum(words, total::COUNT, self.maps.processors, index);
+            let ((packets, _), _) = sum(words, total::COUNT, self.maps.regions, index);
             let seen = std::mem::replace(&mut self.totals[index as usize], packets);
             let counters = self.forwarding.counters();
             counters.add(counter, packets.wrapping_sub(seen));
@@ -441,21 +441,21 @@ fn milliseconds(forwarding: &Forwarding, nanoseconds: u64) -> u64 {
 
 /// Packets and octets of a locator's place since the start, and the last use in nanoseconds of the monotonic clock.
 fn used(maps: &Maps, slot: u32) -> ((u64, u64), u64) {
-    sum(&maps.used_words, DESTINATIONS, maps.processors, slot)
+    sum(&maps.used_words, DESTINATIONS, maps.regions, slot)
 }
 
-/// Adds up a place over all processors' regions of `entries` places each; the last use is the latest one.
-fn sum(words: &Words, entries: u32, processors: u32, place: u32) -> ((u64, u64), u64) {
-    let word = |processor: u32, field: i16| {
-        let at = (processor * entries + place) as usize * usage::WORDS;
+/// Adds up a place over all regions of `entries` places each; the last use is the latest one.
+fn sum(words: &Words, entries: u32, regions: u32, place: u32) -> ((u64, u64), u64) {
+    let word = |region: u32, field: i16| {
+        let at = (region * entries + place) as usize * usage::WORDS;
         words.get(at + field as usize / 8)
     };
     let total = |field| {
-        (0..processors)
-            .map(|p| word(p, field))
+        (0..regions)
+            .map(|r| word(r, field))
             .fold(0, u64::wrapping_add)
     };
-    let last = (0..processors).map(|p| word(p, usage::LAST)).max();
+    let last = (0..regions).map(|r| word(r, usage::LAST)).max();
     (
         (total(usage::PACKETS), total(usage::OCTETS)),
         last.unwrap_or(0),

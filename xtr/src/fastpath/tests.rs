@@ -37,7 +37,7 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let done = std::thread::spawn(move || {
         let ready = unshare(CloneFlags::CLONE_NEWNET)
             .map_err(io::Error::from)
-            .and_then(|()| load().map(drop));
+            .and_then(|()| load(maps::processors()).map(drop));
         match ready {
             Ok(()) => test(),
             Err(error) => eprintln!("skipped: this process may not load eBPF programs: {error}"),
@@ -251,7 +251,7 @@ fn the_way_of_a_flow_is_known_after_its_first_packet() {
                 let at = (p * total::COUNT + place) as usize * usage::WORDS;
                 maps.totals_words.get(at + usage::KNOWN as usize / 8)
             };
-            (0..maps.processors).map(of).sum::<u64>()
+            (0..maps.regions).map(of).sum::<u64>()
         };
         let out = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 100);
         let inner = packet("10.2.0.9", "10.1.0.10", 17, (1, 2), (0, 64), 0, 100);
@@ -283,7 +283,7 @@ fn the_way_of_a_flow_is_known_after_its_first_packet() {
 fn bursts_of_small_datagrams_are_left_to_the_daemon() {
     in_namespace(|| {
         const QUIET: std::time::Duration = std::time::Duration::from_nanos(bursts::QUIET as u64);
-        let mut router = Router::joining(Policy::default(), 3);
+        let mut router = Router::with(Policy::default(), 3, maps::processors());
         router.map(0, "10.2.0.0/16", &[("192.0.2.9", 100)]);
         let flow = |protocol, port, payload| {
             packet(
@@ -358,8 +358,19 @@ fn wait_for_tick() {
 /// Packets, octets and time of use come back, also over a replaced entry.
 #[test]
 fn uses_are_counted() {
-    in_namespace(|| {
-        let mut router = plain_router();
+    count_uses(maps::processors());
+}
+
+/// As [`uses_are_counted`], where processors share places.
+#[test]
+fn uses_are_counted_on_a_large_machine() {
+    count_uses(12);
+}
+
+fn count_uses(processors: u32) {
+    in_namespace(move || {
+        let mut router = Router::with(Policy::default(), 0, processors);
+        router.map(0, "10.2.0.0/16", &[("192.0.2.9", 100)]);
         let packet = packet("10.1.0.10", "10.2.0.9", 17, (1, 2), (0, 64), 0, 100);
         for _ in 0..5 {
             router.encap(&packet);
@@ -505,7 +516,7 @@ proptest! {
     #[test]
     fn noise_passes(noise in proptest::collection::vec(any::<u8>(), 40..200), v6 in any::<bool>()) {
         thread_local! {
-            static LOADED: Option<(Maps, Program, Program)> = load().ok();
+            static LOADED: Option<(Maps, Program, Program)> = load(maps::processors()).ok();
         }
         LOADED.with(|loaded| {
             let Some((_, encap, decap)) = loaded else { return };

@@ -13,11 +13,11 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) fn new(policy: Policy) -> Self {
-        Self::joining(policy, 0)
+        Self::with(policy, 0, maps::processors())
     }
 
-    /// With a daemon that joins flows of so many packets in quick succession.
-    pub(super) fn joining(policy: Policy, joined: u32) -> Self {
+    /// With a daemon that joins flows of so many packets in quick succession, on a machine with so many processors.
+    pub(super) fn with(policy: Policy, joined: u32, processors: u32) -> Self {
         let node = std::path::Path::new("/dev/net/tun");
         let tunnel = Tun::create("lisp0", node, 1).unwrap();
         let core = Tun::create("core0", node, 1).unwrap();
@@ -52,7 +52,7 @@ impl Router {
             forwarding.add_local(LocalEid::new(local));
             routing.add_local(local, false).unwrap();
         }
-        let (maps, encap, decap) = load().unwrap();
+        let (maps, encap, decap) = load(processors).unwrap();
         let site = SiteMonitor::new(tunnel.index).unwrap();
         let mut publisher = Publisher::new(
             maps,
