@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_tun_path_carries_every_packet", daemon_carries),
     ("tables_of_netfilter_are_not_passed_by", yields),
     ("policies_of_ipsec_are_not_passed_by", yields_to_ipsec),
+    ("a_flow_that_becomes_fast_stays_in_order", stays_in_order),
 ];
 
 /// Somebody listens in the core: an ICMP error would have the router look at its counters by itself.
@@ -78,6 +79,45 @@ fn daemon_carries() {
     for to in ["10.2.0.7", "fd02::7"] {
         assert!(is_daemons(&stage, to, &format!("plain to {to}")));
     }
+}
+
+/// A flow of small datagrams is the kernel's first, and the daemon's from some packet on: none overtakes, none is lost.
+fn stays_in_order() {
+    const BURST: u32 = 2000;
+    let Some((stage, _ears)) = in_kernel() else {
+        return;
+    };
+    let mark = |number: u32| [&b"number "[..], &number.to_be_bytes()].concat();
+    let mut sent = 0;
+    let begin = Instant::now();
+    // A busy machine may be too slow for it at first.
+    let after = loop {
+        let burst: Vec<Vec<u8>> = (sent..sent + BURST)
+            .map(|number| from_host("10.2.0.7", 64, &mark(number)))
+            .collect();
+        stage.inject_all("host", &burst);
+        sent += BURST;
+        let last = mark(sent - 1);
+        stage.seen("core", "xtr", "the last packet", |p| holds(p, &last));
+        let by_daemon = stage.counted_by_daemon(Counter::Encapsulated);
+        if by_daemon > 0 || begin.elapsed() > SOON {
+            break by_daemon;
+        }
+    };
+    assert!(after > 0, "the daemon never had the flow");
+    let numbers: Vec<u32> = stage
+        .all("core", "xtr")
+        .iter()
+        .flat_map(|packet| {
+            let number = |window: &[u8]| {
+                let number = window.strip_prefix(b"number ")?;
+                Some(u32::from_be_bytes(number.try_into().ok()?))
+            };
+            packet.windows(11).filter_map(number).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
+    assert_eq!(stage.count(Counter::Encapsulated), u64::from(sent));
 }
 
 /// Loaded after the start, and gone again.

@@ -133,13 +133,19 @@ impl Stage {
 
     /// Sends a whole IP packet from a node, past its own stack's ideas.
     pub(crate) fn inject(&self, node: &str, packet: &[u8]) {
-        let destination = destination(packet);
+        self.inject_all(node, &[packet]);
+    }
+
+    /// Sends such packets to one destination, one right after the other.
+    pub(crate) fn inject_all(&self, node: &str, packets: &[impl AsRef<[u8]> + Sync]) {
+        let to = SocketAddr::new(destination(packets[0].as_ref()), 0);
         self.lab
             .run_in(node, || {
-                let to = SocketAddr::new(destination, 0);
                 let raw = Protocol::from(libc::IPPROTO_RAW);
                 let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(raw)).unwrap();
-                socket.send_to(packet, &to.into()).unwrap();
+                for packet in packets {
+                    socket.send_to(packet.as_ref(), &to.into()).unwrap();
+                }
             })
             .unwrap();
     }
