@@ -45,6 +45,7 @@ pub fn examine() -> Vec<Finding> {
     let mut findings = vec![kernel(), processors(), open_files()];
     findings.push(lab());
     findings.push(tun());
+    findings.push(ebpf());
     findings.push(ipv6());
     findings.push(captures());
     findings.push(program_in_namespace());
@@ -148,6 +149,16 @@ fn tun() -> Finding {
     let remedy =
         "programs with TUN devices need it: as root, modprobe tun; chmod 0666 /dev/net/tun";
     finding("TUN", Need::Useful, result, remedy)
+}
+
+fn ebpf() -> Finding {
+    let result = in_namespace(|| Ok(crate::sys::bpf::try_out())).and_then(|tried| {
+        tried.map_err(|error| format!("programs cannot be loaded or attached (TCX): {error}"))
+    });
+    let result = result.map(|()| "programs can be loaded and attached (TCX)".to_owned());
+    let remedy = "routers then forward by other means: fast paths in eBPF need root outside of user namespaces \
+                  (CAP_BPF and CAP_NET_ADMIN in a container), and Linux 6.6";
+    finding("eBPF", Need::Optional, result, remedy)
 }
 
 fn ipv6() -> Finding {

@@ -1,5 +1,6 @@
 //! The corners that talk to the kernel.
 
+pub(crate) mod bpf;
 pub(crate) mod ethtool;
 pub(crate) mod netlink;
 pub(crate) mod netns;
