@@ -136,13 +136,28 @@ fn is_outgoing(packet: &Seen, sequence: u16) -> bool {
             .is_some_and(|icmp| icmp.echo().1 == sequence)
 }
 
+/// The data packet of the ETR that answers a request of a nonce: the first with a nonce since that came, up to the answer
+/// that the case waited for; or that answer. What the ETR held for its mapping may leave in between, and be the next one.
+fn answer_to<'t>(trace: &'t Trace, request: &Seen, last: u16) -> Option<&'t Seen> {
+    let last = trace.iter().find(|packet| is_outgoing(packet, last))?;
+    let between = trace
+        .sent_by(ETR)
+        .filter(|packet| (request.time_ns()..=last.time_ns()).contains(&packet.time_ns()));
+    let has_nonce = |packet: &&Seen| {
+        packet
+            .data()
+            .is_some_and(|(header, _)| header.nonce.is_some())
+    };
+    between.into_iter().find(has_nonce).or(Some(last))
+}
+
 fn echoed(trace: &Trace, findings: &mut Findings) {
     for (requirements, request, answer) in [
         (&[NEEDS_N][..], E_ALONE, AFTER_E_ALONE),
         (&[ECHO, ASKED][..], N_AND_E, AFTER_N_AND_E),
     ] {
         let sent = inner_of(trace, request);
-        let back = trace.iter().find(|packet| is_outgoing(packet, answer));
+        let back = sent.and_then(|sent| answer_to(trace, sent, answer));
         let (Some(sent), Some(back)) = (sent, back) else {
             for requirement in requirements {
                 findings.unseen(*requirement, "a packet with E and one back");
