@@ -5,13 +5,14 @@ use std::hash::Hash;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::clock::Time;
 
 /// How much is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Nothing works as it should.

@@ -145,6 +145,10 @@ impl MacAlgorithm {
     }
 
     /// The names that configurations use.
+    pub fn names() -> [&'static str; 5] {
+        Self::NAMED.map(|(name, _)| name)
+    }
+
     const NAMED: [(&'static str, MacAlgorithm); 5] = [
         ("hmac-sha-1-96", MacAlgorithm::HmacSha1_96),
         ("hmac-sha-256-128", MacAlgorithm::HmacSha256_128),
@@ -186,7 +190,7 @@ impl FromStr for MacAlgorithm {
         known
             .map(|(_, algorithm)| *algorithm)
             .ok_or_else(|| ParseAlgorithmError {
-                expected: Self::NAMED.map(|(name, _)| name).join(", "),
+                expected: Self::names().join(", "),
                 found: text.to_owned(),
             })
     }

@@ -1,15 +1,14 @@
 //! The configuration file of `pxtr`: `xtr`'s keys without a database, and those of a proxy.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use daemon::config::{ConfigError, Prefix, Source, Spanned};
+use daemon::config::{Address, ConfigError, Edition, InstanceId, Prefix, Source, Spanned};
 use daemon::log::Level;
 use lisp::EidPrefix;
 use serde::Deserialize;
 use xtr::config::{
-    Config as Common, ConfigEdition, DataPlaneEntry, HoldEntry, InstanceId, Loaded, MinimumLength,
-    OnMiss, ProbingEntry, Proxy, RemoteEntry, StaticMapEntry, TranslationEntry,
+    Config as Common, DataPlaneEntry, HoldEntry, Loaded, MinimumLength, OnMiss, ProbingEntry,
+    Proxy, RemoteEntry, StaticMapEntry, TranslationEntry,
 };
 use xtr::forwarding::Role;
 
@@ -39,12 +38,12 @@ pub struct Config {
     pub log: Level,
     /// `6830` or `9300`: which edition rules where they differ.
     #[serde(default)]
-    pub edition: ConfigEdition,
+    pub edition: Edition,
     /// Own locators.
-    pub rlocs: Spanned<Vec<Spanned<IpAddr>>>,
+    pub rlocs: Spanned<Vec<Spanned<Address>>>,
     /// Where misses are asked, in order of preference.
     #[serde(default)]
-    pub map_resolvers: Vec<Spanned<IpAddr>>,
+    pub map_resolvers: Vec<Spanned<Address>>,
     /// What happens to packets whose mapping is not known yet.
     #[serde(default)]
     pub on_miss: OnMiss,
@@ -163,7 +162,7 @@ fn proxy(source: &Source, config: &Config) -> Result<Proxy, ConfigError> {
     for (nth, aggregate) in config.aggregates.iter().enumerate() {
         let prefix = aggregate.value.0;
         let own = config.rlocs.value.iter();
-        let mut own = own.filter(|rloc| prefix.contains(&rloc.value));
+        let mut own = own.filter(|rloc| prefix.contains(&rloc.value.0));
         let problem = if !pitr {
             Some((
                 "`aggregates` only with the role `pitr`",
@@ -176,7 +175,7 @@ fn proxy(source: &Source, config: &Config) -> Result<Proxy, ConfigError> {
             own.next().map(|rloc| {
                 (
                     "aggregates that contain no locator of this box",
-                    format!("{prefix}, which contains {}", rloc.value),
+                    format!("{prefix}, which contains {}", rloc.value.0),
                 )
             })
         };

@@ -14,7 +14,7 @@ pub use output::{print, say};
 pub use place::{Place, Program};
 use serde_json::{Value, json};
 
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 
 const PROGRAM: Program = Program {
     read: Loaded::read,
@@ -154,7 +154,7 @@ impl Cli {
             None => return self.place.serve(PROGRAM),
             Some(Command::Check) => return self.check(),
             Some(Command::Schema) => {
-                return output::say(&format!("{}\n", crate::config::schema::json()));
+                return output::say(&format!("{}\n", daemon::config::schema::<Config>()));
             }
             Some(Command::Show { what, json }) => {
                 let value = self.ask(&Request::new(what.command()))?;

@@ -5,13 +5,11 @@
 
 mod data_plane;
 mod loaded;
-pub mod schema;
 mod values;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use daemon::config::{Algorithm, Period, Prefix, Spanned};
+use daemon::config::{Address, Algorithm, Edition, InstanceId, Period, Prefix, Spanned};
 use daemon::log::Level;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,7 +17,7 @@ use serde::de::value::MapDeserializer;
 
 pub use data_plane::{DataPlaneEntry, MulticastEntry};
 pub use loaded::{Loaded, Proxy};
-pub use values::{ConfigEdition, InstanceId, OnMiss, StaticAction};
+pub use values::{OnMiss, StaticAction};
 
 /// Where the admin socket is when nothing says otherwise.
 pub const SOCKET: &str = "/run/lisp/xtr.sock";
@@ -33,16 +31,13 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// What is logged.
     #[serde(default)]
-    #[schemars(with = "schema::LevelText")]
     pub log: Level,
     /// `6830` or `9300`: which edition rules where they differ.
     #[serde(default)]
-    #[schemars(with = "schema::EditionNumber")]
-    pub edition: ConfigEdition,
+    pub edition: Edition,
     /// Own locators. Default: the locators of `eid-prefixes` that are addresses of this box.
     #[serde(default)]
-    #[schemars(with = "Vec<schema::AddressText>")]
-    pub rlocs: Vec<Spanned<IpAddr>>,
+    pub rlocs: Vec<Spanned<Address>>,
     /// The database.
     #[serde(default)]
     pub eid_prefixes: Vec<EidEntry>,
@@ -51,11 +46,9 @@ pub struct Config {
     pub map_servers: Vec<MapServerEntry>,
     /// Where misses are asked, in order of preference.
     #[serde(default)]
-    #[schemars(with = "Vec<schema::AddressText>")]
-    pub map_resolvers: Vec<Spanned<IpAddr>>,
+    pub map_resolvers: Vec<Spanned<Address>>,
     /// Time between Map-Registers: 60s if not given, 1s to 1h.
     #[serde(default)]
-    #[schemars(with = "Option<schema::PeriodText>")]
     pub register_interval: Option<Spanned<Period>>,
     /// Register every 20 s for five minutes after a start or a change.
     #[serde(default = "yes")]
@@ -89,14 +82,12 @@ pub struct Config {
     pub map_versioning: bool,
     /// After a change of a locator-set, no locator-status bits for it for so long: 5m if not given, 1s to 1h.
     #[serde(default)]
-    #[schemars(with = "Option<schema::PeriodText>")]
     pub use_lsb_timer: Option<Spanned<Period>>,
     /// Offer and use echo-nonce.
     #[serde(default)]
     pub echo_nonce: bool,
     /// Time between two requests for an echo from one locator: 10s if not given, 1s to 1h.
     #[serde(default)]
-    #[schemars(with = "Option<schema::PeriodText>")]
     pub echo_nonce_interval: Option<Spanned<Period>>,
     /// Verify and use the mapping that a Map-Request brings along.
     #[serde(default)]
@@ -109,11 +100,9 @@ pub struct Config {
     pub data_probes: bool,
     /// Time between two Map-Replies to one requester in edition 9300: 1s if not given, 1s to 1h.
     #[serde(default)]
-    #[schemars(with = "Option<schema::PeriodText>")]
     pub map_reply_interval: Option<Spanned<Period>>,
     /// A host of a dynamic EID-Prefix that sends nothing for so long is gone: 1d if not given, 1s to 30d.
     #[serde(default)]
-    #[schemars(with = "Option<schema::PeriodText>")]
     pub dynamic_eid_timeout: Option<Spanned<Period>>,
     /// Glean mappings from data packets and Map-Requests, pending verification.
     #[serde(default)]
@@ -138,7 +127,6 @@ pub struct Config {
     pub data_plane: DataPlaneEntry,
     /// 128-bit xTR-ID, as 32 hexadecimal digits.
     #[serde(default)]
-    #[schemars(with = "Option<schema::XtrIdText>")]
     pub xtr_id: Option<values::XtrId>,
     /// 64-bit Site-ID.
     #[serde(default)]
@@ -150,10 +138,8 @@ pub struct Config {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TranslationEntry {
     /// What the hosts have: an EID-Prefix that is not routable, or a private prefix.
-    #[schemars(with = "schema::PrefixText")]
     pub inside: Spanned<Prefix>,
     /// What the Internet sees: a routable prefix of the same length. For private ones it must be an EID-Prefix.
-    #[schemars(with = "schema::PrefixText")]
     pub routable: Spanned<Prefix>,
 }
 
@@ -162,11 +148,9 @@ pub struct TranslationEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EidEntry {
     /// The prefix.
-    #[schemars(with = "schema::PrefixText")]
     pub prefix: Spanned<Prefix>,
     /// Its Instance ID, 0 to 16777215.
     #[serde(default)]
-    #[schemars(with = "schema::InstanceIdNumber")]
     pub instance_id: InstanceId,
     /// Minutes that others may keep the mapping.
     #[serde(default = "default_ttl")]
@@ -178,7 +162,6 @@ pub struct EidEntry {
     pub dynamic: bool,
     /// Map-version with which the mapping begins, 1 to 4095.
     #[serde(default)]
-    #[schemars(with = "schema::MapVersionNumber")]
     pub map_version: values::MapVersion,
     /// Other answers for some requesters.
     #[serde(default)]
@@ -190,8 +173,7 @@ pub struct EidEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LocatorEntry {
     /// The RLOC.
-    #[schemars(with = "schema::AddressText")]
-    pub address: Spanned<IpAddr>,
+    pub address: Spanned<Address>,
     /// Lower is preferred; 255 must not be used.
     #[serde(default = "default_priority")]
     pub priority: u8,
@@ -211,7 +193,6 @@ pub struct LocatorEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PolicyEntry {
     /// Prefixes of ITR-RLOCs.
-    #[schemars(with = "Vec<schema::PrefixText>")]
     pub requesters: Vec<Prefix>,
     /// Priorities and weights by locator.
     pub locators: Vec<RemoteEntry>,
@@ -222,8 +203,7 @@ pub struct PolicyEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RemoteEntry {
     /// The RLOC.
-    #[schemars(with = "schema::AddressText")]
-    pub address: Spanned<IpAddr>,
+    pub address: Spanned<Address>,
     /// Lower is preferred; 255 must not be used.
     #[serde(default = "default_priority")]
     pub priority: u8,
@@ -237,8 +217,7 @@ pub struct RemoteEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MapServerEntry {
     /// Its address.
-    #[schemars(with = "schema::AddressText")]
-    pub address: Spanned<IpAddr>,
+    pub address: Spanned<Address>,
     /// The shared secret.
     pub key: String,
     /// Key ID of RFC 9301 5.6; 0 for RFC 6830.
@@ -246,7 +225,6 @@ pub struct MapServerEntry {
     pub key_id: u8,
     /// How registrations are authenticated.
     #[serde(default)]
-    #[schemars(with = "schema::AlgorithmText")]
     pub algorithm: Algorithm,
     /// M bit: ask for a Map-Notify.
     #[serde(default = "yes")]
@@ -270,11 +248,9 @@ impl std::fmt::Debug for MapServerEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StaticMapEntry {
     /// The prefix.
-    #[schemars(with = "schema::PrefixText")]
     pub prefix: Spanned<Prefix>,
     /// Its Instance ID.
     #[serde(default)]
-    #[schemars(with = "schema::InstanceIdNumber")]
     pub instance_id: InstanceId,
     /// What is done with packets to it.
     #[serde(default)]
@@ -308,7 +284,6 @@ impl Default for HoldEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ProbingEntry {
     /// Mean time between probes of one locator, 1s to 1h.
-    #[schemars(with = "schema::PeriodText")]
     pub interval: Spanned<Period>,
 }
 

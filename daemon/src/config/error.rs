@@ -106,9 +106,6 @@ impl ConfigError {
             Error::InvalidBooleanStrict { .. } => at("`true` or `false`", &here),
             Error::MultipleDocuments { .. } => at("one YAML document", "a second one"),
             Error::Eof { .. } => at("a configuration", "the end of the file"),
-            Error::Message { msg, .. } if msg.contains("invalid IP address syntax") => {
-                at("an IPv4 or IPv6 address", &here)
-            }
             other => {
                 let text = other.to_string();
                 let text = text.split(" at line ").next().unwrap_or(&text);

@@ -2,16 +2,18 @@
 //! expected, what was found and what to do.
 
 mod error;
+mod spanned;
 mod values;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 pub use error::ConfigError;
-pub use serde_saphyr::Spanned;
-pub use values::{Address, Algorithm, Key, Period, Prefix};
+pub use spanned::Spanned;
+pub use values::{Address, Algorithm, Edition, InstanceId, Key, Period, Prefix};
 
 /// Largest configuration that is read, in octets.
 const MAX_SIZE: u64 = 256 << 20;
@@ -81,7 +83,7 @@ impl Source {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> ConfigError {
-        ConfigError::at(self, at.referenced, expected.into(), found.into())
+        ConfigError::at(self, at.place, expected.into(), found.into())
     }
 
     /// A path of the configuration: relative ones are relative to the file.
@@ -118,4 +120,9 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// Reads a configuration from a text; `name` stands where a file name would.
 pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, ConfigError> {
     Source::from_text(name, text).parse()
+}
+
+/// The JSON Schema of a configuration as JSON text, for editors.
+pub fn schema<T: JsonSchema>() -> String {
+    format!("{:#}", schemars::schema_for!(T).to_value())
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use lisp::auth::{AuthKey, MacAlgorithm};
+use schemars::JsonSchema;
 use serde::de::{self, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
+
+use super::Spanned;
 
 /// A length of time with its unit: `500ms`, `60s`, `3m`, `2h`, `1d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(pub Duration);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(inline, extend("pattern" = "^[0-9]+ ?(ms|s|m|min|h|d)$"))]
+pub struct Period(#[schemars(with = "String")] pub Duration);
 
 impl Period {
     /// A period of whole seconds.
@@ -50,8 +54,9 @@ impl fmt::Display for Period {
 }
 
 /// An IP prefix whose host bits are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Prefix(pub IpNet);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+#[schemars(inline, extend("pattern" = "^[0-9a-fA-F.:]+/[0-9]{1,3}$"))]
+pub struct Prefix(#[schemars(with = "String")] pub IpNet);
 
 thread_local! {
     /// Where the scalar stands that was refused last. The YAML library gives a refused value the place of the mapping
@@ -65,15 +70,15 @@ pub(super) fn take_refused_place() -> Option<Location> {
 }
 
 /// Reads a value from one scalar.
-fn from_scalar<'de, D: Deserializer<'de>, T>(
+fn from_scalar<'de, D: Deserializer<'de>, S: Deserialize<'de> + fmt::Display, T>(
     deserializer: D,
     expected: &'static str,
-    read: impl FnOnce(&str) -> Option<T>,
+    read: impl FnOnce(&S) -> Option<T>,
 ) -> Result<T, D::Error> {
-    let text = Spanned::<String>::deserialize(deserializer)?;
-    read(&text.value).ok_or_else(|| {
-        REFUSED_AT.set(Some(text.referenced));
-        de::Error::invalid_value(Unexpected::Str(&text.value), &expected)
+    let scalar = Spanned::<S>::deserialize(deserializer)?;
+    read(&scalar.value).ok_or_else(|| {
+        REFUSED_AT.set(Some(scalar.place));
+        de::Error::invalid_value(Unexpected::Str(&scalar.value.to_string()), &expected)
     })
 }
 
@@ -82,7 +87,7 @@ impl<'de> Deserialize<'de> for Period {
         from_scalar(
             deserializer,
             "a length of time with its unit, such as `500ms`, `60s`, `3m`, `2h` or `1d`",
-            Self::parse,
+            |text: &String| Self::parse(text),
         )
     }
 }
@@ -98,7 +103,7 @@ impl<'de> Deserialize<'de> for Prefix {
         from_scalar(
             deserializer,
             "a prefix whose host bits are zero, such as `10.1.0.0/24` or `2001:db8:1::/48`",
-            |text| {
+            |text: &String| {
                 let prefix: IpNet = text.parse().ok()?;
                 (prefix == prefix.trunc()).then_some(Self(prefix))
             },
@@ -107,15 +112,16 @@ impl<'de> Deserialize<'de> for Prefix {
 }
 
 /// An IPv4 or IPv6 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address(pub IpAddr);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+#[schemars(inline, extend("anyOf" = [{"format": "ipv4"}, {"format": "ipv6"}]))]
+pub struct Address(#[schemars(with = "String")] pub IpAddr);
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_scalar(
             deserializer,
             "an IPv4 or IPv6 address, such as `192.0.2.1` or `2001:db8::1`",
-            |text| text.parse().ok().map(Self),
+            |text: &String| text.parse().ok().map(Self),
         )
     }
 }
@@ -132,9 +138,53 @@ impl Serialize for Prefix {
     }
 }
 
+/// `6830` or `9300`: which edition rules where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(inline, from = "u32", extend("enum" = [6830, 9300]))]
+pub enum Edition {
+    /// RFC 6830, 6832, 6833.
+    #[default]
+    Rfc6830,
+    /// RFC 9300, 9301.
+    Rfc9300,
+}
+
+impl<'de> Deserialize<'de> for Edition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(
+            deserializer,
+            "edition 6830 or 9300",
+            |number| match number {
+                6830_u32 => Some(Self::Rfc6830),
+                9300 => Some(Self::Rfc9300),
+                _ => None,
+            },
+        )
+    }
+}
+
+/// Largest Instance ID (RFC 8060 4.1: 24 bits).
+const MAX_INSTANCE_ID: u32 = 0x00ff_ffff;
+
+/// A 24-bit Instance ID (RFC 8060 4.1); 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(inline)]
+pub struct InstanceId(#[schemars(range(max = MAX_INSTANCE_ID))] pub u32);
+
+impl<'de> Deserialize<'de> for InstanceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(
+            deserializer,
+            "an Instance ID of 24 bits, from 0 to 16777215",
+            |&number| (number <= MAX_INSTANCE_ID).then_some(Self(number)),
+        )
+    }
+}
+
 /// How a key authenticates: the codec's names, such as `hmac-sha-256-128`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Algorithm(pub MacAlgorithm);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(inline, extend("enum" = MacAlgorithm::names()))]
+pub struct Algorithm(#[schemars(with = "String")] pub MacAlgorithm);
 
 impl Default for Algorithm {
     fn default() -> Self {
@@ -148,13 +198,13 @@ impl<'de> Deserialize<'de> for Algorithm {
             deserializer,
             "`hmac-sha-1-96`, `hmac-sha-256-128`, `hmac-sha-1-full`, `hmac-sha-256-full` or \
              `hmac-sha-256-128+hkdf-sha-256`",
-            |text| text.parse().ok().map(Self),
+            |text: &String| text.parse().ok().map(Self),
         )
     }
 }
 
 /// A shared secret of a Map-Server and an ETR.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Key {
     /// The secret's octets, as text.

@@ -34,7 +34,6 @@ pub struct DataPlaneEntry {
     /// Turn transmit offloads off on veths toward the locators, as on a real wire.
     pub wire_offloads: bool,
     /// How long a thread looks for the next packet before it sleeps.
-    #[schemars(with = "super::schema::PeriodText")]
     pub spin: Period,
     /// Learn smaller MTUs per locator from the core (RFC 6830 5.4.2).
     pub learn_mtu: bool,
@@ -47,7 +46,6 @@ pub struct MulticastEntry {
     /// The site's interfaces, by name.
     pub interfaces: Vec<String>,
     /// Groups that leave the site, IPv4 and IPv6.
-    #[schemars(with = "Vec<super::schema::PrefixText>")]
     pub groups: Vec<Spanned<Prefix>>,
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon::config::{ConfigError, Period, Source, Spanned};
+use daemon::config::{Address, ConfigError, Period, Source, Spanned};
 use ipnet::IpNet;
 use lisp::EidPrefix;
 use lisp::auth::AuthKey;
@@ -119,7 +119,7 @@ impl Loaded {
             held_down: BTreeSet::new(),
             database: config.eid_prefixes.iter().map(local_mapping).collect(),
             map_servers: config.map_servers.iter().map(map_server).collect(),
-            map_resolvers: config.map_resolvers.iter().map(|r| r.value).collect(),
+            map_resolvers: config.map_resolvers.iter().map(|r| r.value.0).collect(),
             register_interval: interval,
             quick_registration: (config.quick_registration && interval > quick)
                 .then_some((quick, Duration::from_secs(300))),
@@ -170,18 +170,18 @@ impl Loaded {
     fn own_rlocs(&self, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, ConfigError> {
         let config = &self.config;
         for rloc in &config.rlocs {
-            if !addresses.contains(&rloc.value) {
+            if !addresses.contains(&rloc.value.0) {
                 return Err(self.source.error(
                     rloc,
                     "an address of this box",
-                    format!("{}, which no interface has", rloc.value),
+                    format!("{}, which no interface has", rloc.value.0),
                 ));
             }
         }
-        let mut rlocs: Vec<IpAddr> = config.rlocs.iter().map(|rloc| rloc.value).collect();
+        let mut rlocs: Vec<IpAddr> = config.rlocs.iter().map(|rloc| rloc.value.0).collect();
         if rlocs.is_empty() {
             for locator in config.eid_prefixes.iter().flat_map(|entry| &entry.locators) {
-                let address = locator.address.value;
+                let address = locator.address.value.0;
                 if addresses.contains(&address) && !rlocs.contains(&address) {
                     rlocs.push(address);
                 }
@@ -352,18 +352,18 @@ impl Loaded {
 
     fn check_set<'a>(
         &self,
-        addresses: impl Iterator<Item = &'a Spanned<IpAddr>>,
+        addresses: impl Iterator<Item = &'a Spanned<Address>>,
     ) -> Result<(), ConfigError> {
         let mut seen = Vec::new();
         for address in addresses {
-            if seen.contains(&address.value) {
+            if seen.contains(&address.value.0) {
                 return Err(self.source.error(
                     address,
                     "each locator once",
-                    format!("{} a second time", address.value),
+                    format!("{} a second time", address.value.0),
                 ));
             }
-            seen.push(address.value);
+            seen.push(address.value.0);
         }
         Ok(())
     }
@@ -372,13 +372,13 @@ impl Loaded {
     /// LISP: never from an EID-Prefix (RFC 6830 3, RFC 6833 4.1).
     fn check_reachable<'a>(
         &self,
-        addresses: impl IntoIterator<Item = &'a Spanned<IpAddr>>,
+        addresses: impl IntoIterator<Item = &'a Spanned<Address>>,
         eids: &EidTable<()>,
     ) -> Result<(), ConfigError> {
         for address in addresses {
-            let (expected, found) = if !is_locator(address.value) {
+            let (expected, found) = if !is_locator(address.value.0) {
                 ("a unicast address that other sites can reach", "")
-            } else if eids.lookup(0, address.value).is_some() {
+            } else if eids.lookup(0, address.value.0).is_some() {
                 (
                     "a locator outside of all EID-Prefixes",
                     ", which lies inside one",
@@ -386,7 +386,7 @@ impl Loaded {
             } else {
                 continue;
             };
-            let found = format!("{}{found}", address.value);
+            let found = format!("{}{found}", address.value.0);
             return Err(self.source.error(address, expected, found));
         }
         Ok(())
@@ -405,7 +405,7 @@ fn local_mapping(entry: &EidEntry) -> LocalMapping {
             .locators
             .iter()
             .map(|locator| LocalLocator {
-                address: locator.address.value,
+                address: locator.address.value.0,
                 priority: locator.priority,
                 weight: locator.weight,
                 mpriority: locator.multicast_priority,
@@ -423,7 +423,7 @@ fn local_mapping(entry: &EidEntry) -> LocalMapping {
                 locators: policy
                     .locators
                     .iter()
-                    .map(|l| (l.address.value, l.priority, l.weight))
+                    .map(|l| (l.address.value.0, l.priority, l.weight))
                     .collect(),
             })
             .collect(),
@@ -432,7 +432,7 @@ fn local_mapping(entry: &EidEntry) -> LocalMapping {
 
 fn map_server(entry: &MapServerEntry) -> MapServer {
     MapServer {
-        address: entry.address.value,
+        address: entry.address.value.0,
         key: AuthKey::new(entry.key_id, entry.algorithm.0, entry.key.as_bytes()),
         want_map_notify: entry.want_map_notify,
         proxy_reply: entry.proxy_reply,
@@ -453,7 +453,7 @@ fn static_entry(entry: &StaticMapEntry) -> StaticEntry {
 
 fn remote_locator(entry: &RemoteEntry) -> RemoteLocator {
     RemoteLocator {
-        address: entry.address.value,
+        address: entry.address.value.0,
         priority: entry.priority,
         weight: entry.weight,
     }

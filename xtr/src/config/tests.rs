@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
@@ -160,7 +161,8 @@ fn the_reference_page_shows_every_key_and_its_example_is_good() {
 
 #[test]
 fn the_schema_knows_every_key_and_forbids_others() {
-    let schema: serde_json::Value = serde_json::from_str(&schema::json()).unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(&daemon::config::schema::<Config>()).unwrap();
     assert_eq!(schema["additionalProperties"], false);
     let keys = error("unknown-key: 1");
     let known: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();

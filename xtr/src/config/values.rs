@@ -1,64 +1,24 @@
 //! Values of the configuration that only tunnel routers have.
 
+use daemon::config;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::forwarding::Edition;
 
-/// `6830` or `9300`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "u32")]
-pub enum ConfigEdition {
-    /// RFC 6830, 6832, 6833.
-    #[default]
-    Rfc6830,
-    /// RFC 9300, 9301.
-    Rfc9300,
-}
-
-impl TryFrom<u32> for ConfigEdition {
-    type Error = String;
-
-    fn try_from(number: u32) -> Result<Self, String> {
-        match number {
-            6830 => Ok(Self::Rfc6830),
-            9300 => Ok(Self::Rfc9300),
-            other => Err(format!("expected edition 6830 or 9300, found {other}")),
-        }
-    }
-}
-
-impl From<ConfigEdition> for Edition {
-    fn from(edition: ConfigEdition) -> Self {
+impl From<config::Edition> for Edition {
+    fn from(edition: config::Edition) -> Self {
         match edition {
-            ConfigEdition::Rfc6830 => Self::Rfc6830,
-            ConfigEdition::Rfc9300 => Self::Rfc9300,
-        }
-    }
-}
-
-/// A 24-bit Instance ID (RFC 8060 4.1); 0 is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "u32")]
-pub struct InstanceId(pub u32);
-
-impl TryFrom<u32> for InstanceId {
-    type Error = String;
-
-    fn try_from(number: u32) -> Result<Self, String> {
-        if number < 1 << 24 {
-            Ok(Self(number))
-        } else {
-            Err(format!(
-                "expected an Instance ID from 0 to 16777215, found {number}"
-            ))
+            config::Edition::Rfc6830 => Self::Rfc6830,
+            config::Edition::Rfc9300 => Self::Rfc9300,
         }
     }
 }
 
 /// A map-version that a mapping can have (RFC 9302 6): 1 to 4095.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "u32")]
+#[schemars(inline, extend("minimum" = 1, "maximum" = 4095))]
 pub struct MapVersion(pub u16);
 
 impl Default for MapVersion {
@@ -104,8 +64,9 @@ pub enum StaticAction {
 }
 
 /// A 128-bit xTR-ID (RFC 9301 5.6), written as 32 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(inline, extend("pattern" = "^[0-9a-fA-F]{32}$"))]
 pub struct XtrId(pub [u8; 16]);
 
 impl TryFrom<String> for XtrId {
