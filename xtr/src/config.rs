@@ -292,8 +292,10 @@ pub struct ProbingEntry {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MinimumLength {
     /// For IPv4, 0 to 32.
+    #[schemars(range(max = 32))]
     pub ipv4: u8,
     /// For IPv6, 0 to 128.
+    #[schemars(range(max = 128))]
     pub ipv6: u8,
 }
 

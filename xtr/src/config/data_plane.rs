@@ -16,6 +16,7 @@ pub struct DataPlaneEntry {
     /// `auto` (`kernel` where it can be).
     pub path: DataPath,
     /// Name of the TUN device, at most 15 octets.
+    #[schemars(length(min = 1, max = 15))]
     pub device: String,
     /// `/dev/net/tun`, or where that device node is.
     pub tun_node: PathBuf,
@@ -23,11 +24,14 @@ pub struct DataPlaneEntry {
     pub first_table: u32,
     /// First priority of the policy rules; they take three.
     pub rule_priority: u32,
-    /// What the core carries toward any locator, in octets (L of RFC 6830 5.4.1).
+    /// What the core carries toward any locator, in octets (L of RFC 6830 5.4.1), 576 to 65535.
+    #[schemars(range(min = 576))]
     pub locator_mtu: u16,
     /// Source ports among which flows are spread, 1 to 1024.
+    #[schemars(range(min = 1, max = 1024))]
     pub source_ports: u16,
     /// Packet thread pairs, 1 to 16.
+    #[schemars(range(min = 1, max = 16))]
     pub queues: u8,
     /// Segmentation and receive offloads of the locator side, where the kernel has them.
     pub offload: bool,

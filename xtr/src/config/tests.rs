@@ -44,7 +44,13 @@ fn wrong_values_name_the_line() {
 
     let text = format!("{TWO_SITES}edition: 7000\n");
     let found = error(&text);
+    assert!(found.starts_with("xtr.yaml:8:10"), "{found}");
     assert!(found.contains("6830 or 9300"), "{found}");
+
+    let text = TWO_SITES.replace("10.1.0.0/24\n", "10.1.0.0/24\n    instance-id: 16777216\n");
+    let found = error(&text);
+    assert!(found.starts_with("xtr.yaml:4:18"), "{found}");
+    assert!(found.contains("from 0 to 16777215"), "{found}");
 
     let text = format!("{TWO_SITES}register-interval: 0s\n");
     let found = error(&text);
@@ -131,10 +137,15 @@ fn only_groups_are_multicast() {
     }
 }
 
+/// The configuration of the page.
+fn example() -> &'static str {
+    let block = PAGE.split("```yaml\n").nth(1).expect("an example");
+    block.split("```").next().expect("which ends")
+}
+
 #[test]
 fn the_reference_page_shows_every_key_and_its_example_is_good() {
-    let block = PAGE.split("```yaml\n").nth(1).expect("an example");
-    let example = block.split("```").next().expect("which ends");
+    let example = example();
     let loaded = Loaded::parse("example", example).unwrap();
     loaded
         .settings(&Host {
@@ -174,4 +185,6 @@ fn the_schema_knows_every_key_and_forbids_others() {
     }
     let resolvers = &schema["properties"]["map-resolvers"]["items"];
     assert_eq!(resolvers["anyOf"][0]["format"], "ipv4");
+    let example = daemon::config::parse("xtr.md", example()).unwrap();
+    jsonschema::validate(&schema, &example).unwrap();
 }
