@@ -25,11 +25,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use daemon::config::{Address, ConfigError, Key, Period, Prefix, Source, Spanned};
+use daemon::config::{
+    self, Address, ConfigError, InstanceId, Key, Period, Prefix, Source, Spanned,
+};
 use daemon::log::Level;
 use lisp::EidPrefix;
 use lisp::auth::AuthKey;
 use lisp::wire::MapRegister;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::core::site::{
@@ -38,8 +41,6 @@ use crate::core::site::{
 
 /// The admin socket when the configuration names none.
 pub const DEFAULT_ADMIN_SOCKET: &str = "/run/lisp/msmr.sock";
-/// Largest Instance ID (RFC 8060 4.1: 24 bits).
-const MAX_INSTANCE_ID: u32 = 0x00ff_ffff;
 
 /// Everything that the daemon is configured with.
 #[derive(Debug, Clone)]
@@ -60,113 +61,175 @@ pub struct DaemonConfig {
     pub core: Config,
 }
 
-#[derive(Debug, Deserialize)]
+/// The file as written.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(rename = "Config")]
 struct File {
+    /// Path of the admin socket, relative to the file's directory: `/run/lisp/msmr.sock` if not given.
     admin_socket: Option<PathBuf>,
+    /// What is logged.
     #[serde(default)]
     log: Level,
+    /// `6830` or `9300`: which edition rules where they differ.
     #[serde(default)]
-    edition: EditionName,
+    edition: config::Edition,
+    /// Which services run here: both if not given.
     roles: Option<Vec<Role>>,
+    /// Addresses to serve: every address of the host if none is given.
     #[serde(default)]
     addresses: Vec<Address>,
+    /// UDP port to serve; another one only for tests.
     #[serde(default = "control_port")]
     port: u16,
+    /// Who may register what.
     #[serde(default)]
     sites: Vec<SiteFile>,
+    /// Space that negative replies never reach beyond.
     #[serde(default)]
     aggregates: Vec<PrefixFile>,
+    /// For a Map-Resolver: which other Map-Servers serve what.
     #[serde(default)]
     map_servers: Vec<ServerFile>,
+    /// How long a registration lives: 180s if not given, longer than zero.
     registration_timeout: Option<Spanned<Period>>,
+    /// Lengths of authentication data that are taken: `[truncated]` if not given.
     accept_mac: Option<Vec<MacForm>>,
+    /// Folder where state is kept, relative to the file's directory: nothing is kept if not given.
     state_dir: Option<PathBuf>,
+    /// Wait for the disk itself, so that a power failure loses nothing either.
     #[serde(default)]
     state_sync: bool,
+    /// Bounds on what strangers can make the daemon hold or do.
     #[serde(default)]
     limits: LimitsFile,
+    /// Sources without a limit of Map-Requests, such as Map-Resolvers.
     #[serde(default)]
     unlimited_sources: Vec<Prefix>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-enum EditionName {
-    #[default]
-    #[serde(rename = "6830")]
-    Rfc6830,
-    #[serde(rename = "9300")]
-    Rfc9300,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Role {
+    /// Takes Map-Registers and answers for its sites.
     MapServer,
+    /// Takes Encapsulated Map-Requests of ITRs and knows other Map-Servers.
     MapResolver,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// A length of authentication data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum MacForm {
+    /// The RFCs' 12 and 16 octets.
     Truncated,
+    /// The deployed 20 and 32 octets.
     Full,
 }
 
 /// A site as written; also what `msmr site put` takes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct SiteFile {
+    /// Its name, which no other site has.
+    #[schemars(length(min = 1))]
     name: Spanned<String>,
+    /// Any of them authenticates its ETRs; a Map-Notify uses the register's.
+    #[schemars(length(min = 1))]
     keys: Vec<Key>,
+    /// What it may register.
     eid_prefixes: Vec<SitePrefixFile>,
+    /// Where its locators may lie: anywhere if none is given.
     #[serde(default)]
     allowed_locators: Vec<Prefix>,
+    /// Lengths of authentication data that are taken: the server's if not given.
     accept_mac: Option<Vec<MacForm>>,
+    /// How long a registration lives, longer than zero: as long as the server says if not given.
     registration_timeout: Option<Spanned<Period>>,
+    /// Registered prefixes at most: only the server's limit if not given.
     max_registrations: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+/// An EID-Prefix of a site.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct SitePrefixFile {
+    /// The prefix.
     prefix: Spanned<Prefix>,
+    /// Its Instance ID, 0 to 16777215.
     #[serde(default)]
-    instance_id: Option<Spanned<u32>>,
+    instance_id: InstanceId,
+    /// Prefixes inside it may be registered too.
     #[serde(default)]
     accept_more_specifics: bool,
+    /// Map-Requests for it are refused by policy (RFC 9301 8.3).
     #[serde(default)]
     deny: bool,
 }
 
-#[derive(Debug, Deserialize)]
+/// A prefix of an instance.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct PrefixFile {
+    /// The prefix.
     prefix: Spanned<Prefix>,
+    /// Its Instance ID, 0 to 16777215.
     #[serde(default)]
-    instance_id: Option<Spanned<u32>>,
+    instance_id: InstanceId,
 }
 
-#[derive(Debug, Deserialize)]
+/// Another Map-Server.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ServerFile {
+    /// Its address.
     address: Address,
+    /// What it serves.
     eid_prefixes: Vec<PrefixFile>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Bounds on what strangers can make the daemon hold or do.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct LimitsFile {
+    /// Registered prefixes of all sites.
+    #[schemars(extend("default" = Limits::default().registrations))]
     registrations: Option<usize>,
+    /// Configured sites.
+    #[schemars(extend("default" = Limits::default().sites))]
     sites: Option<usize>,
+    /// ETRs of one prefix.
+    #[schemars(extend("default" = Limits::default().etrs_per_prefix))]
     etrs_per_prefix: Option<usize>,
+    /// xTRs whose last nonce is remembered for each key (edition 9300), 1 or more.
+    #[schemars(range(min = 1), extend("default" = Limits::default().nonces_per_key))]
     nonces_per_key: Option<Spanned<usize>>,
+    /// Map-Requests a second of one source; 0 for no limit.
+    #[schemars(extend("default" = Limits::default().map_requests_per_source))]
     map_requests_per_source: Option<u32>,
+    /// The same answer to the same requester at most once in this time; 0s for no limit.
+    #[schemars(extend("default" = Period(Limits::default().map_reply_interval)))]
     map_reply_interval: Option<Period>,
+}
+
+impl PrefixFile {
+    fn eid_prefix(&self) -> EidPrefix {
+        EidPrefix::new(self.instance_id.0, self.prefix.value.0)
+    }
+}
+
+fn prefixes(written: &[PrefixFile]) -> Vec<EidPrefix> {
+    written.iter().map(PrefixFile::eid_prefix).collect()
 }
 
 fn control_port() -> u16 {
     lisp::CONTROL_PORT
+}
+
+/// The JSON Schema of the file as JSON text, for editors.
+pub fn schema() -> String {
+    config::schema::<File>()
 }
 
 /// Reads and checks a configuration file.
@@ -199,12 +262,12 @@ pub fn from_source(source: &Source) -> Result<DaemonConfig, ConfigError> {
                 .with_hint("raise `limits: {sites: ...}`"));
         }
     }
-    let aggregates = checker.prefixes(&file.aggregates)?;
+    let aggregates = prefixes(&file.aggregates);
     let mut map_servers = Vec::new();
     for server in &file.map_servers {
         map_servers.push(RemoteServer {
             address: server.address.0,
-            prefixes: checker.prefixes(&server.eid_prefixes)?,
+            prefixes: prefixes(&server.eid_prefixes),
         });
         checker.not_of_a_site(&server.eid_prefixes)?;
     }
@@ -228,8 +291,8 @@ pub fn from_source(source: &Source) -> Result<DaemonConfig, ConfigError> {
         state_sync: file.state_sync,
         core: Config {
             edition: match file.edition {
-                EditionName::Rfc6830 => Edition::Rfc6830,
-                EditionName::Rfc9300 => Edition::Rfc9300,
+                config::Edition::Rfc6830 => Edition::Rfc6830,
+                config::Edition::Rfc9300 => Edition::Rfc9300,
             },
             roles,
             sites,
@@ -351,7 +414,7 @@ impl<'a> Checker<'a> {
         }
         let mut prefixes = Vec::with_capacity(site.eid_prefixes.len());
         for written in &site.eid_prefixes {
-            let prefix = self.prefix(&written.prefix, written.instance_id.as_ref())?;
+            let prefix = EidPrefix::new(written.instance_id.0, written.prefix.value.0);
             if let Some(owner) = self.owners.insert(prefix, name.clone()) {
                 return Err(self
                     .source
@@ -394,34 +457,9 @@ impl<'a> Checker<'a> {
             .clone()
     }
 
-    fn prefix(
-        &self,
-        prefix: &Spanned<Prefix>,
-        iid: Option<&Spanned<u32>>,
-    ) -> Result<EidPrefix, ConfigError> {
-        if let Some(iid) = iid.filter(|iid| iid.value > MAX_INSTANCE_ID) {
-            return Err(self.source.error(
-                iid,
-                format!("an Instance ID of 24 bits, at most {MAX_INSTANCE_ID}"),
-                iid.value.to_string(),
-            ));
-        }
-        Ok(EidPrefix::new(
-            iid.map_or(0, |iid| iid.value),
-            prefix.value.0,
-        ))
-    }
-
-    fn prefixes(&self, written: &[PrefixFile]) -> Result<Vec<EidPrefix>, ConfigError> {
-        written
-            .iter()
-            .map(|written| self.prefix(&written.prefix, written.instance_id.as_ref()))
-            .collect()
-    }
-
     fn not_of_a_site(&self, written: &[PrefixFile]) -> Result<(), ConfigError> {
         for written in written {
-            let prefix = self.prefix(&written.prefix, written.instance_id.as_ref())?;
+            let prefix = written.eid_prefix();
             if let Some(owner) = self.owners.get(&prefix) {
                 return Err(self
                     .source
@@ -485,6 +523,44 @@ mod tests {
                 assert!(shown, "`{key}` of {unknown:?} is not in docs/msmr.md");
             }
         }
+    }
+
+    #[test]
+    fn the_schema_takes_the_example_and_no_other_keys() {
+        let schema = serde_json::from_str(&schema()).unwrap();
+        let example: serde_json::Value = config::parse("msmr.md", example()).unwrap();
+        jsonschema::validate(&schema, &example).unwrap();
+        for place in [
+            "",
+            "/limits",
+            "/aggregates/0",
+            "/map-servers/0",
+            "/map-servers/0/eid-prefixes/0",
+            "/sites/0",
+            "/sites/0/keys/0",
+            "/sites/0/eid-prefixes/0",
+        ] {
+            let mut other = example.clone();
+            other.pointer_mut(place).unwrap()["nothing"] = 1.into();
+            assert!(!jsonschema::is_valid(&schema, &other), "{place}");
+        }
+        for (place, wrong) in [
+            ("/limits/nonces-per-key", 0.into()),
+            ("/sites/0/keys", serde_json::json!([])),
+            ("/sites/0/name", "".into()),
+            ("/sites/0/eid-prefixes/0/instance-id", (1 << 24).into()),
+            ("/edition", 9999.into()),
+            ("/port", 65536.into()),
+            ("/registration-timeout", "3 minutes".into()),
+        ] {
+            let mut other = example.clone();
+            *other.pointer_mut(place).unwrap() = wrong;
+            assert!(!jsonschema::is_valid(&schema, &other), "{place}");
+        }
+        assert_eq!(
+            schema["$defs"]["LimitsFile"]["properties"]["map-reply-interval"]["default"],
+            "1s"
+        );
     }
 
     #[test]

@@ -68,6 +68,8 @@ enum Command {
     Reload,
     /// Check a configuration and do nothing.
     Check,
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +143,7 @@ fn main() -> ExitCode {
                 read.core.sites.len()
             ))
         }
+        Some(Command::Schema) => print(&format!("{}\n", config::schema())),
         None => msmr::run(place.config()?),
     })
 }

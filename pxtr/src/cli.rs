@@ -7,7 +7,7 @@ use daemon::admin::Request;
 use daemon::{Failure, exit};
 use xtr::cli::{ClearCommand, Place, Program, print, say};
 
-use crate::config;
+use crate::config::{self, Config};
 
 const PROGRAM: Program = Program {
     read: config::read,
@@ -30,6 +30,8 @@ struct Cli {
 enum Command {
     /// Read the configuration and say whether it is good.
     Check,
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
     /// Show the state of the running daemon.
     Show {
         /// What to show.
@@ -80,6 +82,7 @@ impl Cli {
         match &self.command {
             None => self.place.serve(PROGRAM),
             Some(Command::Check) => self.check(),
+            Some(Command::Schema) => say(&format!("{}\n", daemon::config::schema::<Config>())),
             Some(Command::Show { what, json }) => {
                 let value = self.place.ask(PROGRAM, &Request::new(what.command()))?;
                 print(what.command(), value, *json)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use daemon::config::{Address, ConfigError, Edition, InstanceId, Prefix, Source, Spanned};
 use daemon::log::Level;
 use lisp::EidPrefix;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use xtr::config::{
     Config as Common, DataPlaneEntry, HoldEntry, Loaded, MinimumLength, OnMiss, ProbingEntry,
@@ -16,10 +17,11 @@ use xtr::forwarding::Role;
 pub const SOCKET: &str = "/run/lisp/pxtr.sock";
 
 /// The file as written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// What the box does: `[pitr]`, `[petr]`, `[pitr, petr]` or `[rtr]`.
+    #[schemars(length(min = 1, max = 2), extend("uniqueItems" = true))]
     pub roles: Spanned<Vec<ConfigRole>>,
     /// EID aggregates whose traffic a PITR attracts (RFC 6832 5.2): kernel routes of protocol 77.
     #[serde(default)]
@@ -40,6 +42,7 @@ pub struct Config {
     #[serde(default)]
     pub edition: Edition,
     /// Own locators.
+    #[schemars(length(min = 1))]
     pub rlocs: Spanned<Vec<Spanned<Address>>>,
     /// Where misses are asked, in order of preference.
     #[serde(default)]
@@ -57,11 +60,11 @@ pub struct Config {
     #[serde(default)]
     pub rloc_probing: Option<ProbingEntry>,
     /// Map-Requests per second over all destinations.
-    #[serde(default)]
-    pub map_request_rate: Option<u32>,
+    #[serde(default = "default_request_rate")]
+    pub map_request_rate: u32,
     /// Learned map-cache entries at most.
-    #[serde(default)]
-    pub map_cache_limit: Option<usize>,
+    #[serde(default = "default_cache_limit")]
+    pub map_cache_limit: usize,
     /// Shortest prefixes that Map-Replies may bring.
     #[serde(default)]
     pub minimum_prefix_length: MinimumLength,
@@ -81,7 +84,7 @@ pub struct Config {
 }
 
 /// An EID-Prefix that a PETR serves.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SourceEntry {
     /// The prefix.
@@ -92,7 +95,7 @@ pub struct SourceEntry {
 }
 
 /// What the box does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigRole {
     /// Proxy ITR: encapsulates for networks without LISP.
@@ -105,6 +108,12 @@ pub enum ConfigRole {
 
 fn default_admin_socket() -> PathBuf {
     SOCKET.into()
+}
+fn default_request_rate() -> u32 {
+    Common::default().map_request_rate
+}
+fn default_cache_limit() -> usize {
+    Common::default().map_cache_limit
 }
 
 /// Reads and checks a file.
@@ -126,7 +135,6 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigError> {
 fn load(source: Source) -> Result<Loaded, ConfigError> {
     let config: Config = source.parse()?;
     let proxy = proxy(&source, &config)?;
-    let nothing = Common::default();
     let common = Common {
         admin_socket: config.admin_socket,
         log: config.log,
@@ -137,14 +145,14 @@ fn load(source: Source) -> Result<Loaded, ConfigError> {
         hold: config.hold,
         static_map_cache: config.static_map_cache,
         rloc_probing: config.rloc_probing,
-        map_request_rate: config.map_request_rate.unwrap_or(nothing.map_request_rate),
-        map_cache_limit: config.map_cache_limit.unwrap_or(nothing.map_cache_limit),
+        map_request_rate: config.map_request_rate,
+        map_cache_limit: config.map_cache_limit,
         minimum_prefix_length: config.minimum_prefix_length,
         map_versioning: config.map_versioning,
         use_petr: config.use_petr,
         lisp_nat: config.lisp_nat,
         data_plane: config.data_plane,
-        ..nothing
+        ..Common::default()
     };
     Loaded::assemble(source, common, proxy)
 }

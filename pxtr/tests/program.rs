@@ -60,6 +60,14 @@ fn a_broken_one_is_told_with_its_place_and_code_2() {
 }
 
 #[test]
+fn the_schema_needs_no_configuration() {
+    let output = pxtr(&["schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["required"], serde_json::json!(["roles", "rlocs"]));
+}
+
+#[test]
 fn a_daemon_that_does_not_run_and_wrong_usage_are_told_apart_from_findings() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("none.sock").display().to_string();

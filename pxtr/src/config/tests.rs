@@ -1,9 +1,10 @@
 //! Proxy configurations, good and wrong.
 
+use serde_json::{Value, json};
 use xtr::forwarding::Role;
 use xtr::shell::Host;
 
-use super::parse;
+use super::{Config, parse};
 
 fn host() -> Host {
     Host {
@@ -82,6 +83,45 @@ fn aggregates_belong_to_a_pitr_and_hold_no_locator() {
 fn keys_of_a_site_are_unknown_here() {
     let text = error("roles: [pitr]\nrlocs: [192.0.2.40]\neid-prefixes: []\n");
     assert!(text.contains("eid-prefixes"), "{text}");
+}
+
+const PAGE: &str = include_str!("../../../docs/pxtr.md");
+
+#[test]
+fn the_schema_takes_the_example_and_no_other_keys() {
+    let block = PAGE.split("```yaml\n").nth(1).expect("an example");
+    let example = block.split("```").next().expect("which ends");
+    parse("pxtr.md", example).expect("good");
+    let schema = serde_json::from_str(&daemon::config::schema::<Config>()).expect("JSON");
+    let example: Value = daemon::config::parse("pxtr.md", example).expect("YAML");
+    jsonschema::validate(&schema, &example).expect("valid");
+    for (place, key, wrong) in [
+        ("", "nothing", json!(1)),
+        ("", "eid-prefixes", json!([])),
+        ("", "roles", json!([])),
+        ("", "roles", json!(["petr", "petr"])),
+        ("", "rlocs", json!([])),
+        ("", "use-petr", json!([{"nothing": 1}])),
+        ("", "data-plane", json!({"nothing": 1})),
+        ("", "data-plane", json!({"queues": 17})),
+        ("/petr-sources/0", "nothing", json!(1)),
+        ("/petr-sources/0", "instance-id", json!(1 << 24)),
+    ] {
+        let mut other = example.clone();
+        other.pointer_mut(place).expect("is there")[key] = wrong;
+        assert!(!jsonschema::is_valid(&schema, &other), "{place}/{key}");
+    }
+    // An error about an unknown key lists the known ones.
+    let keys = error("unknown-key: 1");
+    let known = keys.split('`').skip(1).step_by(2);
+    for key in known.filter(|key| *key != "unknown-key") {
+        let shown = &schema["properties"][key];
+        assert!(shown["description"].is_string(), "{key}: {shown}");
+        assert!(
+            PAGE.contains(&format!("`{key}`")),
+            "{key} is not in docs/pxtr.md"
+        );
+    }
 }
 
 #[test]
