@@ -131,14 +131,20 @@ impl Publisher {
         let map = &self.maps.family(prefix.prefix.addr()).locals;
         let key = instance_key(prefix.iid, prefix.prefix);
         self.source(prefix.prefix)?;
-        match &local {
-            Some(local) => {
-                let served = u32::from(!local.away && !local.report_senders);
-                map.set(&key, &served.to_ne_bytes())?;
+        let Some(local) = local else {
+            map.remove(&key)?;
+            return self.site(routes);
+        };
+        let served = u32::from(!local.away && !local.report_senders);
+        map.set(&key, &served.to_ne_bytes())?;
+        // Those of the others are known.
+        for (route, stays) in routes.about(&prefix.prefix) {
+            if self.site.insert(route, stays) != Some(stays) {
+                let site = &self.maps.family(route.addr()).site;
+                site.set(&prefix_key(route), &u32::from(stays).to_ne_bytes())?;
             }
-            None => map.remove(&key)?,
         }
-        self.site(routes)
+        Ok(())
     }
 
     /// Whose packets come from a prefix, and with which LISP header they leave.

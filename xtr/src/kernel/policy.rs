@@ -141,6 +141,8 @@ impl PolicyRouting {
     /// The rules that the local EID-Prefixes ask for.
     fn wanted_rules(&self) -> BTreeSet<Rule> {
         let mut rules = BTreeSet::new();
+        let away = |(prefix, away): (&EidPrefix, &bool)| away.then_some(*prefix);
+        let away: Vec<EidPrefix> = self.locals.iter().filter_map(away).collect();
         for local in self.locals.keys() {
             let Some(&table) = self.tables.get(&local.iid) else {
                 continue;
@@ -156,8 +158,8 @@ impl PolicyRouting {
             rules.insert(rule(RuleKind::SpecificRoutes, None, main));
             rules.insert(rule(RuleKind::Rest, None, table));
             let same_family = |p: &EidPrefix| family(p.prefix.addr()) == family(from.addr());
-            for (away, is_away) in &self.locals {
-                if *is_away && away.iid == local.iid && same_family(away) {
+            for away in &away {
+                if away.iid == local.iid && same_family(away) {
                     rules.insert(rule(RuleKind::ToAway, Some(away.prefix), table));
                 }
             }
