@@ -1,6 +1,7 @@
-//! The kernel path: plain packets are encapsulated and decapsulated by eBPF programs, without a trip to the daemon.
+//! The kernel path: plain packets are encapsulated and decapsulated by an eBPF program, without a trip to the daemon.
 //!
-//! Two programs run at every Ethernet interface, before the kernel's own forwarding (TCX, Linux 6.6). They serve what
+//! It runs at every Ethernet interface, before the kernel's own forwarding (TCX, Linux 6.6): one program with both halves,
+//! because the kernel waits for all its processors each time one is attached. Its halves serve what
 //! needs no state but the tables that [`FastPath`] writes, and leave everything else as it came: the TUN path behind
 //! them is complete, and meets it. What the programs take goes past netfilter, IPsec and traffic control of the way in, as it
 //! is with XDP. For a flow tables and routes are asked once a tick of the kernel's clock (`flows`); flows of small
@@ -72,8 +73,7 @@ pub(crate) struct FastPath {
 #[derive(Debug)]
 struct State {
     publisher: Publisher,
-    encap: Program,
-    decap: Program,
+    program: Program,
     links: Links,
     /// What every packet has to pass, in words.
     yields: Option<&'static str>,
@@ -85,20 +85,31 @@ impl State {
         if self.yields.is_some() {
             return Ok(());
         }
-        // Those first that soonest see that a packet is not theirs.
-        let programs = [&self.decap, &self.encap];
-        self.links.sync(programs, &self.publisher.maps.virtuals)
+        self.links
+            .sync(&self.program, &self.publisher.maps.virtuals)
     }
 }
 
-/// Maps and both programs, verified by the kernel, for so many processors.
-fn load(processors: u32) -> io::Result<(Maps, Program, Program)> {
+/// Both halves, for each family: what arrives in no tunnel may be the site's.
+fn program(maps: &Maps) -> Result<Vec<asm::Insn>, asm::AsmError> {
+    let (mut code, families) = code::Code::begin();
+    for (family, label) in families.into_iter().enumerate() {
+        code.bind(label);
+        let site = code.label();
+        let next = std::mem::replace(&mut code.next, site);
+        decap::from_locator(&mut code, maps, family);
+        code.bind(site);
+        code.next = next;
+        encap::from_site(&mut code, maps, family);
+    }
+    code.end()
+}
+
+/// Maps and the program, verified by the kernel, for so many processors.
+fn load(processors: u32) -> io::Result<(Maps, Program)> {
     let maps = Maps::new(processors)?;
-    let assembled =
-        |program: Result<Vec<asm::Insn>, asm::AsmError>| program.map_err(io::Error::other);
-    let encap = Program::load("lisp_encap", &assembled(encap::program(&maps))?)?;
-    let decap = Program::load("lisp_decap", &assembled(decap::program(&maps))?)?;
-    Ok((maps, encap, decap))
+    let program = Program::load("lisp", &program(&maps).map_err(io::Error::other)?)?;
+    Ok((maps, program))
 }
 
 impl FastPath {
@@ -111,7 +122,7 @@ impl FastPath {
         forwarding: Arc<Forwarding>,
         surroundings: Surroundings,
     ) -> io::Result<Self> {
-        let (maps, encap, decap) = load(maps::processors())?;
+        let (maps, program) = load(maps::processors())?;
         let Surroundings {
             tunnel,
             locator_mtu,
@@ -139,8 +150,7 @@ impl FastPath {
         }
         let mut state = State {
             publisher,
-            encap,
-            decap,
+            program,
             links: Links::new()?,
             yields: bypassed.as_ref().and_then(Bypassed::found),
             broken: false,

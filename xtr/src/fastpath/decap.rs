@@ -1,9 +1,9 @@
-//! The ETR half as a program: LISP data packets to a locator of this box leave toward the site.
+//! The ETR half of the program: LISP data packets to a locator of this box leave toward the site.
 //!
 //! Only those that claim nothing but an Instance ID, carry a zero UDP checksum (nobody has to verify it, RFC 6830 5.3),
 //! and hold a packet for a local EID with a way into the site; everything else is the daemon's.
 
-use super::asm::{Alu, AsmError, Cond, Helper, Insn, Reg, Size};
+use super::asm::{Alu, Cond, Helper, Reg, Size};
 use super::code::{
     Code, ETHERNET, LISP_LEN, OUTER_LEN, UDP_LEN, addresses_at, fib, protocol_at, skb, stack,
     ttl_at,
@@ -17,18 +17,8 @@ const DECAP_L3: [i32; 2] = [1 << 7, 1 << 8];
 /// The I bit of a LISP header (RFC 6830 5.3).
 const INSTANCE: i32 = 0x08;
 
-/// The program.
-pub(super) fn program(maps: &Maps) -> Result<Vec<Insn>, AsmError> {
-    let (mut code, families) = Code::begin();
-    for (over, label) in families.into_iter().enumerate() {
-        code.bind(label);
-        from_locator(&mut code, maps, over);
-    }
-    code.end()
-}
-
 /// A packet of the locator side of one family.
-fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
+pub(super) fn from_locator(code: &mut Code, maps: &Maps, over: usize) {
     let outer = stack::OUTER[over];
     let before = ETHERNET + OUTER_LEN[over] + UDP_LEN + LISP_LEN;
     code.map_value(R9, maps.settings.fd());

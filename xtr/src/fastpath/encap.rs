@@ -1,9 +1,9 @@
-//! The ITR half as a program: what a site interface receives for a mapped EID leaves toward its locator.
+//! The ITR half of the program: what a site interface receives for a mapped EID leaves toward its locator.
 //!
 //! The program decides as `dataplane::route::fate` does for the plainest of packets, and leaves every other one to the
 //! daemon. That the packet is the tunnel's at all, the kernel's own rules and routes say: it would go to the TUN device.
 
-use super::asm::{Alu, AsmError, Cond, Helper, Insn, Operand, Reg, Size};
+use super::asm::{Alu, Cond, Helper, Operand, Reg, Size};
 use super::code::{
     Code, ETHERNET, LISP_LEN, OUTER_LEN, UDP_LEN, addresses_at, fib, protocol_at, skb, stack,
     ttl_at,
@@ -15,18 +15,8 @@ use Reg::{R0, R1, R2, R3, R5, R6, R7, R8, R9};
 const ENCAP_L3: [i32; 2] = [1 << 1, 1 << 2];
 const ENCAP_L4_UDP: i32 = 1 << 4;
 
-/// The program.
-pub(super) fn program(maps: &Maps) -> Result<Vec<Insn>, AsmError> {
-    let (mut code, families) = Code::begin();
-    for (family, label) in families.into_iter().enumerate() {
-        code.bind(label);
-        from_site(&mut code, maps, family);
-    }
-    code.end()
-}
-
 /// A packet of the site of one family.
-fn from_site(code: &mut Code, maps: &Maps, family: usize) {
+pub(super) fn from_site(code: &mut Code, maps: &Maps, family: usize) {
     let header = stack::INNER;
     code.map_value(R9, maps.settings.fd());
     code.next_unless(settings::ENCAPSULATE);

@@ -25,7 +25,7 @@ struct Interface {
 #[derive(Debug)]
 pub(super) struct Links {
     netlink: Netlink,
-    attached: HashMap<u32, [Link; 2]>,
+    attached: HashMap<u32, Link>,
 }
 
 impl Links {
@@ -42,7 +42,7 @@ impl Links {
     ///
     /// # Errors
     /// The kernel does not list its interfaces, or does not attach the programs.
-    pub(super) fn sync(&mut self, programs: [&Program; 2], virtuals: &Map) -> io::Result<()> {
+    pub(super) fn sync(&mut self, program: &Program, virtuals: &Map) -> io::Result<()> {
         let interfaces = self.interfaces()?;
         let known = |index: &u32| interfaces.iter().any(|i| i.index == *index);
         for gone in self.attached.keys().filter(|index| !known(index)) {
@@ -57,14 +57,13 @@ impl Links {
             if interface.veth {
                 virtuals.set(&index.to_ne_bytes(), &1u32.to_ne_bytes())?;
             }
-            let attach = |program: &Program| match program.attach(index) {
-                Ok(link) => Ok(Some(link)),
+            match program.attach(index) {
+                Ok(link) => {
+                    self.attached.insert(index, link);
+                }
                 // Gone since it was listed.
-                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-                Err(e) => Err(e),
-            };
-            if let (Some(first), Some(second)) = (attach(programs[0])?, attach(programs[1])?) {
-                self.attached.insert(index, [first, second]);
+                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(())

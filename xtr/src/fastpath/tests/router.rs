@@ -52,7 +52,7 @@ impl Router {
             forwarding.add_local(LocalEid::new(local));
             routing.add_local(local, false).unwrap();
         }
-        let (maps, encap, decap) = load(processors).unwrap();
+        let (maps, program) = load(processors).unwrap();
         let site = SiteMonitor::new(tunnel.index).unwrap();
         let mut publisher = Publisher::new(
             maps,
@@ -78,8 +78,7 @@ impl Router {
             forwarding,
             state: State {
                 publisher,
-                encap,
-                decap,
+                program,
                 links: Links::new().unwrap(),
                 yields: None,
                 broken: false,
@@ -140,11 +139,11 @@ impl Router {
     }
 
     pub(super) fn encap(&self, packet: &[u8]) -> (i32, Vec<u8>) {
-        run(&self.state.encap, packet)
+        run(&self.state.program, packet)
     }
 
     pub(super) fn decap(&self, packet: &[u8]) -> (i32, Vec<u8>) {
-        run(&self.state.decap, packet)
+        run(&self.state.program, packet)
     }
 
     /// What the TUN path would send for a packet that the site sends with this TTL.
