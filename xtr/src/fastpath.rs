@@ -113,8 +113,8 @@ fn load(processors: u32) -> io::Result<(Maps, Program)> {
 }
 
 impl FastPath {
-    /// Loads the programs, tells them what the tables hold already, and attaches them to the interfaces of the calling
-    /// thread's network namespace.
+    /// Loads the program, tells it what the tables hold already, and attaches it to the interfaces of the calling
+    /// thread's network namespace. Local EID-Prefixes follow by [`FastPath::local_changed`], with their routing tables.
     ///
     /// # Errors
     /// The kernel does not allow it, or is too old.
@@ -142,9 +142,6 @@ impl FastPath {
         publisher.rlocs(&rlocs)?;
         publisher.policy()?;
         publisher.routes(&site.current())?;
-        for local in forwarding.locals() {
-            publisher.local(&local.prefix, None, &site.current())?;
-        }
         for entry in forwarding.entries() {
             publisher.entry(&entry.prefix)?;
         }

@@ -351,9 +351,17 @@ impl Code {
         self.alu(Alu::Xor, R2, R3);
     }
 
-    /// `R1 =` both addresses of an IPv4 header on the stack, in the order in which eight octets would be read; `R5` is
-    /// lost.
-    pub(super) fn addresses_v4(&mut self, header: i16) {
+    /// `R2 =` the hash of a flow so far: over both addresses of a header on the stack; `R1`, `R3` and `R5` are lost.
+    pub(super) fn hash_addresses(&mut self, family: usize, header: i16) {
+        self.imm64(R2, 0x9e37_79b9_7f4a_7c15);
+        if family == 1 {
+            for at in [8, 16, 24, 32] {
+                self.get(Size::Double, R1, header + at);
+                self.mix(Some(R1));
+            }
+            return;
+        }
+        // Two halves, in the order in which eight octets would be read.
         let (low, high) = if cfg!(target_endian = "little") {
             (12, 16)
         } else {
@@ -363,6 +371,7 @@ impl Code {
         self.get(Size::Word, R5, header + high);
         self.alu(Alu::Lsh, R5, 32);
         self.alu(Alu::Or, R1, R5);
+        self.mix(Some(R1));
     }
 
     /// `into =` the TOS octet or traffic class of a header on the stack.

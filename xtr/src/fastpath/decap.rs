@@ -90,7 +90,7 @@ fn to_site(code: &mut Code, maps: &Maps, over: usize, family: usize) {
 
     let (unknown, known) = (code.label(), code.label());
     let length = describe_flow(code, maps, over, family);
-    hash(code, family, inner);
+    code.hash_addresses(family, inner);
     code.find_flow(maps.flows(1), length, unknown);
     code.jump(known);
     code.bind(unknown);
@@ -148,20 +148,6 @@ fn describe_flow(code: &mut Code, maps: &Maps, over: usize, family: usize) -> i1
         length += 16;
     }
     length
-}
-
-/// `R2 =` a hash of the inner addresses.
-fn hash(code: &mut Code, family: usize, inner: i16) {
-    code.imm64(R2, 0x9e37_79b9_7f4a_7c15);
-    if family == 0 {
-        code.addresses_v4(inner);
-        code.mix(Some(R1));
-    } else {
-        for at in [8, 16, 24, 32] {
-            code.get(Size::Double, R1, inner + at);
-            code.mix(Some(R1));
-        }
-    }
 }
 
 /// Finds out whether the packet is this site's, and its way there; `NOTE` says whether a joined one may take it.

@@ -200,25 +200,13 @@ fn read_ports(code: &mut Code, family: usize, header: i16) {
 
 /// The same number as `Inner::flow_hash`, before its last shift.
 fn flow_hash(code: &mut Code, family: usize, header: i16) {
-    code.imm64(R2, 0x9e37_79b9_7f4a_7c15);
-    let (labelled, unlabelled, done) = (code.label(), code.label(), code.label());
-    if family == 0 {
-        code.addresses_v4(header);
-        code.mix(Some(R1));
-        code.jump(unlabelled);
-    } else {
-        for at in [8, 16, 24, 32] {
-            code.get(Size::Double, R1, header + at);
-            code.mix(Some(R1));
-        }
+    code.hash_addresses(family, header);
+    let (unlabelled, done) = (code.label(), code.label());
+    if family == 1 {
         code.get(Size::Word, R1, header);
         code.big_endian(R1, 32);
         code.alu(Alu::And, R1, 0x000f_ffff);
-        code.jump_if(Cond::Ne, R1, 0, labelled);
-        code.jump(unlabelled);
-    }
-    if family == 1 {
-        code.bind(labelled);
+        code.jump_if(Cond::Eq, R1, 0, unlabelled);
         code.mix(Some(R1));
         code.jump(done);
     }
@@ -231,9 +219,6 @@ fn flow_hash(code: &mut Code, family: usize, header: i16) {
     code.mix(Some(R1));
     code.bind(done);
     code.mix(None);
-    if family == 0 {
-        code.bind(labelled);
-    }
     code.put(Size::Double, stack::HASH, R2);
 }
 

@@ -140,15 +140,14 @@ fn is_outgoing(packet: &Seen, sequence: u16) -> bool {
 /// that the case waited for; or that answer. What the ETR held for its mapping may leave in between, and be the next one.
 fn answer_to<'t>(trace: &'t Trace, request: &Seen, last: u16) -> Option<&'t Seen> {
     let last = trace.iter().find(|packet| is_outgoing(packet, last))?;
-    let between = trace
-        .sent_by(ETR)
-        .filter(|packet| (request.time_ns()..=last.time_ns()).contains(&packet.time_ns()));
-    let has_nonce = |packet: &&Seen| {
-        packet
-            .data()
-            .is_some_and(|(header, _)| header.nonce.is_some())
-    };
-    between.into_iter().find(has_nonce).or(Some(last))
+    let between = request.time_ns()..=last.time_ns();
+    let with_nonce = trace.sent_by(ETR).find(|packet| {
+        between.contains(&packet.time_ns())
+            && packet
+                .data()
+                .is_some_and(|(header, _)| header.nonce.is_some())
+    });
+    with_nonce.or(Some(last))
 }
 
 fn echoed(trace: &Trace, findings: &mut Findings) {
